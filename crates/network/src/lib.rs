@@ -4,13 +4,22 @@
 mod description;
 mod error;
 mod fields;
+mod files;
 mod graph;
+mod half;
 mod names;
+mod picture;
+mod preprocess;
 mod shapes;
+mod tensors;
 mod text;
 mod zoo;
 
 pub use description::{Conv, Factors, Init, Layer, LayerInit, Linear, Network, Operation, Pool};
 pub use error::NetworkError;
+pub use files::write_atomically;
 pub use graph::{Graph, MAX_VALUES, Node, Parameter, Role, Source, shape_text};
+pub use picture::Picture;
+pub use preprocess::{Gcn, Preprocess, PreprocessError, Zca};
+pub use tensors::{Differences, Tensor, Tensors, TensorsError};
 pub use zoo::{zoo_names, zoo_text};
