@@ -1,1 +1,37 @@
-//! Under construction.
+//! CPU kernels for training convolutional networks: `f32`, NCHW, plain slices.
+//!
+//! Every kernel is a function over slices that runs on the calling thread and handles `images`
+//! consecutive images, unless it takes [`Threads`], which is how whole-batch work is split. Work is
+//! split by shape and never by the number of threads, and every sum has a fixed order, so the same
+//! inputs give the same bits at any thread count on one instruction set. A warm call allocates
+//! nothing: temporary memory is passed in as `scratch`.
+//!
+//! Shapes are checked with assertions: the caller has validated the network before it gets here, and a
+//! wrong length is a bug in the caller, not bad input.
+//!
+//! This is the only crate of the workspace with `unsafe`; every block says why it is sound.
+#![deny(unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
+
+#[macro_use]
+mod simd;
+mod gemm;
+#[cfg(test)]
+mod testing;
+
+pub mod activation;
+pub mod conv;
+pub mod dropout;
+pub mod elementwise;
+pub mod linear;
+pub mod loss;
+pub mod lrn;
+pub mod norm;
+pub mod pool;
+pub mod threads;
+pub mod update;
+
+pub use conv::Conv2d;
+pub use linear::Linear;
+pub use pool::Pool2d;
+pub use simd::{InstructionSet, instruction_set};
+pub use threads::Threads;

@@ -1,0 +1,294 @@
+//! The tile: a few rows times a few vectors of columns, accumulated in registers over the depth.
+
+use super::Rows;
+use crate::simd::{InstructionSet, instruction_set};
+
+/// Rows of the largest tile.
+pub(crate) const TILE_ROWS_MAX: usize = 12;
+/// Columns of the largest tile.
+pub(crate) const TILE_COLUMNS_MAX: usize = 32;
+
+/// One kernel: `(depth, a, a_row, a_depth, b, c, c_row, start)`.
+type Kernel = unsafe fn(usize, *const f32, usize, usize, *const f32, *mut f32, usize, *const f32);
+
+/// The tile sizes and kernels of one instruction set.
+pub(crate) struct Tile {
+    pub rows: usize,
+    pub columns: usize,
+    /// `kernels[r - 1][v - 1]` computes `r` rows and `v` vectors of columns.
+    kernels: &'static [[Kernel; 2]],
+}
+
+/// The tiles of this processor.
+pub(crate) fn tiles() -> &'static Tile {
+    match instruction_set() {
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx512 => &x86::AVX512,
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::Avx2 => &x86::AVX2,
+        _ => &BASELINE,
+    }
+}
+
+impl Tile {
+    /// `C = start + A·B`, or `C += A·B` without a start, for `rows` × `columns` of the tile.
+    ///
+    /// `panel` holds `depth` rows of `self.columns` values. Writes whole vectors: `columns` rounded up to half
+    /// a tile.
+    #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
+    pub fn run(
+        &self,
+        rows: usize,
+        columns: usize,
+        depth: usize,
+        left: &Rows,
+        panel: &[f32],
+        start: Option<&[f32; TILE_ROWS_MAX]>,
+        c: &mut [f32],
+        c_row: usize,
+    ) {
+        assert!(rows >= 1 && rows <= self.rows && columns >= 1 && columns <= self.columns);
+        let vectors = if columns > self.columns / 2 { 2 } else { 1 };
+        assert!(panel.len() >= depth * self.columns);
+        assert!(c.len() >= (rows - 1) * c_row + vectors * (self.columns / 2));
+        if depth > 0 {
+            let last = (rows - 1) * left.row_stride + (depth - 1) * left.depth_stride;
+            assert!(left.data.len() > last);
+        }
+        let kernel = self.kernels[rows - 1][vectors - 1];
+        let start = start.map_or(std::ptr::null(), |start| start.as_ptr());
+        // SAFETY: the assertions above cover every element that a kernel of this many rows and vectors reads
+        // or writes; `start` is null or has a value for every row; this instruction set was detected.
+        unsafe {
+            kernel(
+                depth,
+                left.data.as_ptr(),
+                left.row_stride,
+                left.depth_stride,
+                panel.as_ptr(),
+                c.as_mut_ptr(),
+                c_row,
+                start,
+            );
+        }
+    }
+}
+
+/// A vector register.
+trait Vector: Copy {
+    const LANES: usize;
+    /// # Safety
+    /// `LANES` values can be read at `from`, and the processor has the instructions.
+    unsafe fn load(from: *const f32) -> Self;
+    /// # Safety
+    /// `LANES` values can be written at `to`, and the processor has the instructions.
+    unsafe fn store(self, to: *mut f32);
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn splat(value: f32) -> Self;
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self + a * b`.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn multiply_add(self, a: Self, b: Self) -> Self;
+}
+
+/// # Safety
+/// `a` can be read at `row * a_row + d * a_depth` for every row below `ROWS` and d below `depth`, `b` at
+/// `depth * 2` vectors, `c` be read and written at `VECTORS` vectors from every `row * c_row`, `start` is null or
+/// has `ROWS` values, and the processor has the instructions of `V`.
+#[allow(clippy::too_many_arguments)]
+#[inline(always)]
+unsafe fn kernel<V: Vector, const ROWS: usize, const VECTORS: usize>(
+    depth: usize,
+    a: *const f32,
+    a_row: usize,
+    a_depth: usize,
+    b: *const f32,
+    c: *mut f32,
+    c_row: usize,
+    start: *const f32,
+) {
+    // SAFETY: the caller's promises are exactly the reads and writes below.
+    unsafe {
+        let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
+        let mut a = a;
+        let mut b = b;
+        for _ in 0..depth {
+            let mut right = [V::splat(0.0); VECTORS];
+            for (vector, right) in right.iter_mut().enumerate() {
+                *right = V::load(b.add(vector * V::LANES));
+            }
+            for (row, sums) in sums.iter_mut().enumerate() {
+                let left = V::splat(*a.add(row * a_row));
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = sum.multiply_add(left, right);
+                }
+            }
+            a = a.wrapping_add(a_depth);
+            b = b.wrapping_add(2 * V::LANES);
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            for (vector, sum) in sums.iter().enumerate() {
+                let to = c.add(row * c_row + vector * V::LANES);
+                let base = if start.is_null() {
+                    V::load(to)
+                } else {
+                    V::splat(*start.add(row))
+                };
+                base.add(*sum).store(to);
+            }
+        }
+    }
+}
+
+/// The kernels of one vector type, compiled with an attribute, for every number of rows.
+macro_rules! kernels {
+    ($vector:ty, [$($rows:literal),*], $attribute:meta) => {{
+        #[$attribute]
+        #[allow(clippy::too_many_arguments)]
+        unsafe fn run<const ROWS: usize, const VECTORS: usize>(
+            depth: usize,
+            a: *const f32,
+            a_row: usize,
+            a_depth: usize,
+            b: *const f32,
+            c: *mut f32,
+            c_row: usize,
+            start: *const f32,
+        ) {
+            // SAFETY: the caller's promises are the same, and the attribute names the instructions.
+            unsafe { kernel::<$vector, ROWS, VECTORS>(depth, a, a_row, a_depth, b, c, c_row, start) }
+        }
+        &[$([run::<$rows, 1>, run::<$rows, 2>]),*]
+    }};
+}
+
+/// Four lanes of whatever the target guarantees.
+#[derive(Clone, Copy)]
+struct Four([f32; 4]);
+
+impl Vector for Four {
+    const LANES: usize = 4;
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller promises 4 readable values; arrays of f32 need no other alignment than f32.
+        Self(unsafe { *from.cast() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller promises 4 writable values.
+        unsafe { *to.cast() = self.0 };
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 4])
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
+        // AArch64 always has the fused instruction; elsewhere `mul_add` may be a slow call.
+        if cfg!(target_arch = "aarch64") {
+            Self(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
+        } else {
+            Self(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
+        }
+    }
+}
+
+static BASELINE: Tile = Tile {
+    rows: 4,
+    columns: 8,
+    kernels: kernels!(Four, [1, 2, 3, 4], inline(never)),
+};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Tile, Vector, kernel};
+    use std::arch::x86_64::*;
+
+    pub(super) static AVX2: Tile = Tile {
+        rows: 6,
+        columns: 16,
+        kernels: kernels!(
+            __m256,
+            [1, 2, 3, 4, 5, 6],
+            target_feature(enable = "avx2,fma")
+        ),
+    };
+
+    pub(super) static AVX512: Tile = Tile {
+        rows: 12,
+        columns: 32,
+        kernels: kernels!(
+            __m512,
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
+            target_feature(enable = "avx512f")
+        ),
+    };
+
+    impl Vector for __m256 {
+        const LANES: usize = 8;
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm256_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm256_storeu_ps(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm256_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm256_add_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm256_fmadd_ps(a, b, self) }
+        }
+    }
+
+    impl Vector for __m512 {
+        const LANES: usize = 16;
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm512_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm512_storeu_ps(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm512_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm512_add_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm512_fmadd_ps(a, b, self) }
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The pieces of batch normalization.
+//!
+//! The statistics are over the whole batch, which lies in several lanes, so each pass is split: every lane
+//! computes sums per channel, the sums are [`combine`]d in the order of the lanes, and every lane applies the
+//! result. Training takes two passes over the input for the statistics, first the sums, then the squares
+//! of the differences from the mean, because a difference of two large sums would lose the variance.
+
+/// Sums per channel over the images of one lane, overwritten.
+///
+/// `input` is [images, channels, area], `sums` [channels].
+pub fn channel_sums(area: usize, input: &[f32], sums: &mut [f64]) {
+    sums.fill(0.0);
+    for image in images(area, input, sums.len()) {
+        for (sum, plane) in sums.iter_mut().zip(image.chunks_exact(area)) {
+            *sum += plane_sum(plane);
+        }
+    }
+}
+
+/// Sums per channel of `(x - mean)²` over the images of one lane, overwritten.
+///
+/// `input` is [images, channels, area], `mean` and `sums` [channels].
+pub fn channel_squares(area: usize, input: &[f32], mean: &[f32], sums: &mut [f64]) {
+    assert_eq!(mean.len(), sums.len());
+    sums.fill(0.0);
+    for image in images(area, input, sums.len()) {
+        for ((sum, mean), plane) in sums.iter_mut().zip(mean).zip(image.chunks_exact(area)) {
+            *sum += plane_squares(plane, *mean);
+        }
+    }
+}
+
+/// `total += sums`: adds what one lane has; start from zeros and keep the order of the lanes.
+pub fn combine(sums: &[f64], total: &mut [f64]) {
+    assert_eq!(sums.len(), total.len());
+    for (total, sum) in total.iter_mut().zip(sums) {
+        *total += sum;
+    }
+}
+
+/// `average = total / count` per channel: the mean from sums, or the (biased) variance from squares.
+///
+/// `count` is the number of values per channel: images × area.
+pub fn average(count: usize, total: &[f64], average: &mut [f32]) {
+    assert_eq!(total.len(), average.len());
+    for (average, total) in average.iter_mut().zip(total) {
+        *average = (total / count as f64) as f32;
+    }
+}
+
+/// `1 / sqrt(variance + epsilon)` per channel.
+pub fn inverse_deviation(variance: &[f32], epsilon: f32, inverse: &mut [f32]) {
+    assert_eq!(variance.len(), inverse.len());
+    for (inverse, variance) in inverse.iter_mut().zip(variance) {
+        *inverse = 1.0 / (variance + epsilon).sqrt();
+    }
+}
+
+/// Moves the running statistics by `momentum` (PyTorch's meaning) towards those of a batch of `count` values
+/// per channel; the running variance gets the unbiased one.
+pub fn update_running(
+    momentum: f32,
+    count: usize,
+    mean: &[f32],
+    variance: &[f32],
+    running_mean: &mut [f32],
+    running_variance: &mut [f32],
+) {
+    assert!(
+        [mean.len(), variance.len(), running_variance.len()]
+            .iter()
+            .all(|n| *n == running_mean.len())
+    );
+    let unbiased = count as f32 / (count.max(2) - 1) as f32;
+    for (running, mean) in running_mean.iter_mut().zip(mean) {
+        *running += momentum * (mean - *running);
+    }
+    for (running, variance) in running_variance.iter_mut().zip(variance) {
+        *running += momentum * (unbiased * variance - *running);
+    }
+}
+
+/// `output = (input - mean) · inverse · scale + shift`: training with the statistics of the batch, evaluation
+/// with the running ones.
+///
+/// `input` and `output` are [images, channels, area], the others [channels].
+pub fn apply(
+    area: usize,
+    input: &[f32],
+    mean: &[f32],
+    inverse: &[f32],
+    scale: &[f32],
+    shift: &[f32],
+    output: &mut [f32],
+) {
+    assert!(
+        [mean, inverse, scale]
+            .iter()
+            .all(|channels| channels.len() == shift.len())
+    );
+    assert_eq!(input.len(), output.len());
+    let channels = shift.len();
+    let planes = images(area, input, channels).flat_map(|image| image.chunks_exact(area));
+    for (number, (input, output)) in planes.zip(output.chunks_exact_mut(area)).enumerate() {
+        let channel = number % channels;
+        let factor = inverse[channel] * scale[channel];
+        plane_apply(input, mean[channel], factor, shift[channel], output);
+    }
+}
+
+/// Sums per channel of `dy` (the gradient of the shift) and of `dy · (x - mean) · inverse` (that of the
+/// scale) over the images of one lane, overwritten.
+///
+/// `input` and `output_gradient` are [images, channels, area], the others [channels].
+pub fn backward_sums(
+    area: usize,
+    input: &[f32],
+    output_gradient: &[f32],
+    mean: &[f32],
+    inverse: &[f32],
+    shift_sums: &mut [f64],
+    scale_sums: &mut [f64],
+) {
+    let channels = mean.len();
+    assert!(
+        inverse.len() == channels && shift_sums.len() == channels && scale_sums.len() == channels
+    );
+    assert_eq!(input.len(), output_gradient.len());
+    shift_sums.fill(0.0);
+    scale_sums.fill(0.0);
+    for (image, gradient) in
+        images(area, input, channels).zip(images(area, output_gradient, channels))
+    {
+        for (channel, (plane, gradient)) in image
+            .chunks_exact(area)
+            .zip(gradient.chunks_exact(area))
+            .enumerate()
+        {
+            shift_sums[channel] += plane_sum(gradient);
+            scale_sums[channel] +=
+                plane_product(plane, mean[channel], gradient) * f64::from(inverse[channel]);
+        }
+    }
+}
+
+/// The gradient of the input, overwritten, when the statistics were those of the batch.
+///
+/// `shift_total` and `scale_total` are the combined sums of [`backward_sums`], `count` the number of values
+/// per channel in the whole batch.
+#[allow(clippy::too_many_arguments)]
+pub fn backward_apply(
+    area: usize,
+    count: usize,
+    input: &[f32],
+    output_gradient: &[f32],
+    mean: &[f32],
+    inverse: &[f32],
+    scale: &[f32],
+    shift_total: &[f64],
+    scale_total: &[f64],
+    input_gradient: &mut [f32],
+) {
+    let channels = mean.len();
+    assert!(inverse.len() == channels && scale.len() == channels);
+    assert!(shift_total.len() == channels && scale_total.len() == channels);
+    assert_eq!(input.len(), output_gradient.len());
+    assert_eq!(input.len(), input_gradient.len());
+    let planes = images(area, input, channels).flat_map(|image| image.chunks_exact(area));
+    let gradients = output_gradient
+        .chunks_exact(area)
+        .zip(input_gradient.chunks_exact_mut(area));
+    for (number, (input, (gradient, into))) in planes.zip(gradients).enumerate() {
+        let channel = number % channels;
+        let along = (scale_total[channel] / count as f64) as f32 * inverse[channel];
+        let constant = (shift_total[channel] / count as f64) as f32;
+        plane_backward(
+            input,
+            gradient,
+            [
+                mean[channel],
+                along,
+                constant,
+                inverse[channel] * scale[channel],
+            ],
+            into,
+        );
+    }
+}
+
+/// The images of a slice, whose length must be a multiple of an image.
+fn images(area: usize, values: &[f32], channels: usize) -> impl Iterator<Item = &[f32]> {
+    let image = channels * area;
+    assert!(image > 0 && values.len().is_multiple_of(image));
+    values.chunks_exact(image)
+}
+
+multiversion! {
+    fn plane_sum(plane: &[f32]) -> f64 {
+        let mut sums = [0.0f64; 8];
+        let chunks = plane.chunks_exact(8);
+        let rest: f64 = chunks.remainder().iter().map(|x| f64::from(*x)).sum();
+        for chunk in chunks {
+            for (sum, x) in sums.iter_mut().zip(chunk) {
+                *sum += f64::from(*x);
+            }
+        }
+        sums.iter().sum::<f64>() + rest
+    }
+}
+
+multiversion! {
+    fn plane_squares(plane: &[f32], mean: f32) -> f64 {
+        let mut sums = [0.0f64; 8];
+        let mean = f64::from(mean);
+        let square = |x: f32| (f64::from(x) - mean) * (f64::from(x) - mean);
+        let chunks = plane.chunks_exact(8);
+        let rest: f64 = chunks.remainder().iter().map(|x| square(*x)).sum();
+        for chunk in chunks {
+            for (sum, x) in sums.iter_mut().zip(chunk) {
+                *sum += square(*x);
+            }
+        }
+        sums.iter().sum::<f64>() + rest
+    }
+}
+
+multiversion! {
+    fn plane_product(plane: &[f32], mean: f32, gradient: &[f32]) -> f64 {
+        let mut sums = [0.0f64; 8];
+        let mean = f64::from(mean);
+        let product = |x: f32, g: f32| (f64::from(x) - mean) * f64::from(g);
+        let (left, right) = (plane.chunks_exact(8), gradient.chunks_exact(8));
+        let rest = left.remainder().iter().zip(right.remainder());
+        let rest: f64 = rest.map(|(x, g)| product(*x, *g)).sum();
+        for (left, right) in left.zip(right) {
+            for ((sum, x), g) in sums.iter_mut().zip(left).zip(right) {
+                *sum += product(*x, *g);
+            }
+        }
+        sums.iter().sum::<f64>() + rest
+    }
+}
+
+multiversion! {
+    fn plane_apply(input: &[f32], mean: f32, factor: f32, shift: f32, output: &mut [f32]) {
+        for (output, input) in output.iter_mut().zip(input) {
+            *output = (input - mean) * factor + shift;
+        }
+    }
+}
+
+multiversion! {
+    fn plane_backward(input: &[f32], gradient: &[f32], numbers: [f32; 4], into: &mut [f32]) {
+        let [mean, along, constant, factor] = numbers;
+        for ((into, input), gradient) in into.iter_mut().zip(input).zip(gradient) {
+            *into = factor * (gradient - constant - (input - mean) * along);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Which vector instructions this processor has, and how a plain loop is compiled for each of them.
+
+use std::sync::OnceLock;
+
+/// The instruction sets that the kernels are compiled for, chosen once when the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InstructionSet {
+    /// What the target guarantees: SSE2 on x86-64, NEON on AArch64.
+    Baseline,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, CD, DQ and VL.
+    Avx512,
+}
+
+/// The best instruction set of this processor that the kernels know.
+pub fn instruction_set() -> InstructionSet {
+    static DETECTED: OnceLock<InstructionSet> = OnceLock::new();
+    *DETECTED.get_or_init(detect)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detect() -> InstructionSet {
+    let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx512 = is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512cd")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl");
+    match (avx2, avx512) {
+        (true, true) => InstructionSet::Avx512,
+        (true, false) => InstructionSet::Avx2,
+        _ => InstructionSet::Baseline,
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detect() -> InstructionSet {
+    InstructionSet::Baseline
+}
+
+/// Compiles a function once per instruction set and calls the best one for this processor.
+///
+/// The body is ordinary safe Rust without fused multiply-add, so every version gives the same bits.
+macro_rules! multiversion {
+    ($(#[$meta:meta])* $visibility:vis fn $name:ident($($argument:ident: $kind:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $visibility fn $name($($argument: $kind),*) $(-> $result)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body($($argument: $kind),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2($($argument: $kind),*) $(-> $result)? {
+                    body($($argument),*)
+                }
+                #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512($($argument: $kind),*) $(-> $result)? {
+                    body($($argument),*)
+                }
+                match $crate::simd::instruction_set() {
+                    $crate::simd::InstructionSet::Avx512 => {
+                        // SAFETY: `instruction_set` found all features of `avx512` on this processor.
+                        return unsafe { avx512($($argument),*) };
+                    }
+                    $crate::simd::InstructionSet::Avx2 => {
+                        // SAFETY: `instruction_set` found all features of `avx2` on this processor.
+                        return unsafe { avx2($($argument),*) };
+                    }
+                    $crate::simd::InstructionSet::Baseline => {}
+                }
+            }
+            body($($argument),*)
+        }
+    };
+}

@@ -1,0 +1,265 @@
+//! A small pool of threads with a static partition and a cheap hand-over.
+//!
+//! A training step hands work over a dozen times in a few milliseconds, so workers wait for the next
+//! job by spinning for a few microseconds before they sleep.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, Thread};
+
+/// How often a waiting thread looks again before it sleeps: some tens of microseconds.
+const SPINS: usize = 1000;
+
+/// A fixed number of threads that work on the items of a slice together.
+///
+/// With one thread there is no pool: everything runs inline on the caller.
+pub struct Threads {
+    count: usize,
+    shared: Arc<Shared>,
+    /// Held by the call that uses the workers; its holder alone writes `Shared::job`.
+    busy: Mutex<()>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// One job: the erased closure, which runs the share of the thread with the given number.
+#[derive(Clone)]
+struct Job {
+    run: *const (dyn Fn(usize) + Sync),
+    caller: Thread,
+}
+
+struct Shared {
+    /// Number of jobs handed over so far; a change tells the workers that `job` is a new one.
+    generation: AtomicUsize,
+    job: UnsafeCell<Option<Job>>,
+    /// Workers that have not finished the current job.
+    unfinished: AtomicUsize,
+    asleep: Vec<AtomicBool>,
+    stop: AtomicBool,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: `job` is written only by the holder of `Threads::busy` while `unfinished` is zero, that is while
+// no worker reads it, and is published to the workers by the release store to `generation`. The closure
+// behind `run` is `Sync`, and lives until `unfinished` is zero again.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointer in `job` is only used while its closure is borrowed by `Threads::run`.
+unsafe impl Send for Shared {}
+
+impl Threads {
+    /// A pool of `count` threads, the caller included; 0 counts as 1.
+    ///
+    /// If the system refuses to start a thread, the pool has as many as it got.
+    pub fn new(count: usize) -> Self {
+        let wanted = count.max(1) - 1;
+        let shared = Arc::new(Shared {
+            generation: AtomicUsize::new(0),
+            job: UnsafeCell::new(None),
+            unfinished: AtomicUsize::new(0),
+            asleep: (0..wanted).map(|_| AtomicBool::new(false)).collect(),
+            stop: AtomicBool::new(false),
+            panic: Mutex::new(None),
+        });
+        let workers: Vec<_> = (0..wanted)
+            .map_while(|worker| {
+                let shared = Arc::clone(&shared);
+                std::thread::Builder::new()
+                    .name(format!("skinny-{}", worker + 1))
+                    .spawn(move || shared.work(worker))
+                    .ok()
+            })
+            .collect();
+        Self {
+            count: workers.len() + 1,
+            shared,
+            busy: Mutex::new(()),
+            workers,
+        }
+    }
+
+    /// The number of threads, the caller included.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Runs `f(index, item)` on every item and returns when all are done.
+    ///
+    /// Thread `t` of `n` gets the contiguous items `t·len/n .. (t+1)·len/n`, the caller the first share. A
+    /// call from inside another one runs inline. If `f` panics, the panic continues on the caller after
+    /// every thread has stopped.
+    pub fn for_each<T: Send>(&self, items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
+        let length = items.len();
+        let base = Base(items.as_mut_ptr());
+        self.share(length, &|index| {
+            // SAFETY: `share` calls with every index below the length of `items` once, and `items` is borrowed
+            // mutably until it returns; `T: Send` lets another thread have an item.
+            f(index, unsafe { &mut *base.at(index) });
+        });
+    }
+
+    /// Runs `f(index, chunk)` on every chunk of `size` values, the last one possibly shorter, like
+    /// [`Self::for_each`]. `size` must not be 0.
+    pub fn for_each_chunk<T: Send>(
+        &self,
+        values: &mut [T],
+        size: usize,
+        f: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let length = values.len();
+        let base = Base(values.as_mut_ptr());
+        self.share(length.div_ceil(size), &|index| {
+            let (from, to) = (index * size, length.min((index + 1) * size));
+            // SAFETY: `share` calls with every index once, so the chunks are disjoint parts of `values`, which is
+            // borrowed mutably until it returns; `T: Send` lets another thread have them.
+            f(index, unsafe {
+                std::slice::from_raw_parts_mut(base.at(from), to - from)
+            });
+        });
+    }
+
+    /// Calls `f` once with every index below `length`.
+    fn share(&self, length: usize, f: &(dyn Fn(usize) + Sync)) {
+        let guard = if self.count > 1 && length > 1 {
+            self.busy.try_lock().ok()
+        } else {
+            None
+        };
+        if guard.is_none() {
+            (0..length).for_each(f);
+            return;
+        }
+        let count = self.count;
+        self.run(&|thread: usize| {
+            (thread * length / count..(thread + 1) * length / count).for_each(f)
+        });
+    }
+
+    /// Runs `job` on every thread, the caller included, and waits for all; the caller holds `busy`.
+    fn run(&self, job: &(dyn Fn(usize) + Sync)) {
+        let shared = &*self.shared;
+        let pointer: *const (dyn Fn(usize) + Sync + '_) = job;
+        // SAFETY: only the lifetime changes; the pointer is not used after this function, which waits for
+        // every worker before it returns or unwinds.
+        let run: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(pointer) };
+        // SAFETY: `busy` is held and `unfinished` is zero, so nobody else looks at `job`.
+        unsafe {
+            *shared.job.get() = Some(Job {
+                run,
+                caller: std::thread::current(),
+            })
+        };
+        shared
+            .unfinished
+            .store(self.workers.len(), Ordering::Relaxed);
+        shared.generation.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+        let own = catch_unwind(AssertUnwindSafe(|| job(0)));
+        let mut spins = 0;
+        while shared.unfinished.load(Ordering::Acquire) != 0 {
+            if spins < SPINS {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                std::thread::park();
+            }
+        }
+        let workers = shared
+            .panic
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .take();
+        // A poisoned lock would turn every later call into an inline one: the state is sound, so no poison.
+        match (own, workers) {
+            (Err(panic), _) | (Ok(()), Some(panic)) => resume_unwind(panic),
+            (Ok(()), None) => {}
+        }
+    }
+
+    fn wake(&self) {
+        for (asleep, worker) in self.shared.asleep.iter().zip(&self.workers) {
+            if asleep.swap(false, Ordering::SeqCst) {
+                worker.thread().unpark();
+            }
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker catches the panics of its jobs, so there is nothing to report here.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Threads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Threads")
+            .field("count", &self.count)
+            .finish()
+    }
+}
+
+impl Shared {
+    fn work(&self, worker: usize) {
+        let mut seen = 0;
+        while self.wait(worker, seen) {
+            seen += 1;
+            // SAFETY: the generation changed and this worker has not finished yet, so the caller does not
+            // write `job` and keeps the closure alive.
+            let job = unsafe { (*self.job.get()).clone() };
+            let Some(job) = job else { continue };
+            // SAFETY: as above; the closure is `Sync`.
+            let run = unsafe { &*job.run };
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(worker + 1))) {
+                *self.panic.lock().unwrap_or_else(|e| e.into_inner()) = Some(panic);
+            }
+            if self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+                job.caller.unpark();
+            }
+        }
+    }
+
+    /// Waits until there is a job after number `seen`; false if the pool is being dropped.
+    fn wait(&self, worker: usize, seen: usize) -> bool {
+        let mut spins = 0;
+        loop {
+            if self.generation.load(Ordering::Acquire) != seen {
+                return true;
+            }
+            if self.stop.load(Ordering::Acquire) {
+                return false;
+            }
+            if spins < SPINS {
+                spins += 1;
+                std::hint::spin_loop();
+                continue;
+            }
+            self.asleep[worker].store(true, Ordering::SeqCst);
+            // A job or a stop that came before the flag was set has not been announced to this thread.
+            if self.generation.load(Ordering::SeqCst) == seen && !self.stop.load(Ordering::SeqCst) {
+                std::thread::park();
+            }
+            self.asleep[worker].store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A pointer to the first item that the threads of one call share.
+struct Base<T>(*mut T);
+
+// SAFETY: `for_each` uses it for disjoint items only, with `T: Send`.
+unsafe impl<T: Send> Sync for Base<T> {}
+
+impl<T> Base<T> {
+    /// The pointer to item `index`, which must lie in the slice.
+    fn at(&self, index: usize) -> *mut T {
+        self.0.wrapping_add(index)
+    }
+}
