@@ -1,0 +1,269 @@
+//! What a user writes about sparsity, as one flat table.
+
+use crate::methods::{plan, preset};
+use crate::{
+    Budget, Duration, FlipPolicy, Method, Plan, PlanError, Ramp, Reactivated, Score,
+    SlotsAtReactivation, SlotsAtThreshold, Structure, Timeline,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use thiserror::Error;
+
+/// The `sparsity` table of a recipe.
+///
+/// A key left out has the method's default ([`SparsitySettings::of`]). A key that the method does not use is refused rather than ignored
+/// ([`SparsitySettings::resolved`]); `structure`, `score` and `keep_dense` say nothing about when and are allowed with every method.
+/// The default is `method = "dense"`: ordinary training.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SparsitySettings {
+    /// How the sparse network is reached.
+    pub method: Method,
+    /// Kept fraction of the thresholded weights at the last threshold, above 0 and at most 1. Required by every method but `dense`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub density: Option<f64>,
+
+    /// How the kept weights are shared among layers. Default: `uniform`; `ac_dc`: `global`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// With `budget = "global"`: the least density of a layer, 0–1; at least one weight is always kept. Default: 0.01.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub floor: Option<f64>,
+    /// With `budget = "per_layer"`: final density by layer name; `*` stands for any text, the longest matching pattern wins, and layers
+    /// that none matches have `density`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layers: Option<BTreeMap<String, f64>>,
+    /// Patterns of layers that are never thresholded and do not count in `density`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keep_dense: Vec<String>,
+    /// The pattern that kept weights form.
+    pub structure: Structure,
+    /// What ranks the weights.
+    pub score: Score,
+
+    /// Length of the dense phase at the start; may be none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<Duration>,
+    /// Length of each sparse phase but the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparse: Option<Duration>,
+    /// Length of each dense phase but the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dense: Option<Duration>,
+    /// Least length of the final sparse phase. Written `final`.
+    #[serde(rename = "final", skip_serializing_if = "Option::is_none")]
+    pub final_phase: Option<Duration>,
+    /// Course of the density over the thresholds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<Ramp>,
+    /// Density of the first threshold of a linear or cubic ramp. Default: the ramp starts from 1, one step before the first threshold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_density: Option<f64>,
+    /// With `method = "gradual"`: number of thresholds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<usize>,
+    /// Number of thresholds in the final sparse phase, spread over its first half; more than one needs a ramp, whose last steps they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_thresholds: Option<usize>,
+
+    /// What re-activated weights start from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reactivated: Option<Reactivated>,
+    /// What becomes of the slots of dropped weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots_at_threshold: Option<SlotsAtThreshold>,
+    /// What becomes of slots when weights are re-activated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots_at_reactivation: Option<SlotsAtReactivation>,
+    /// Whether the saved values of dropped weights decay meanwhile; needs `reactivated = "saved"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decay_frozen: Option<bool>,
+}
+
+/// Why settings are refused before the first step.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum SettingsError {
+    /// A key that the method needs is missing.
+    #[error(
+        "method {method} needs {key}: write it into the sparsity table, as {key} = {}",
+        example(key)
+    )]
+    Missing {
+        /// Chosen method.
+        method: Method,
+        /// The key.
+        key: &'static str,
+    },
+    /// A key that does nothing with the other settings.
+    #[error("{key} does nothing with {with}: remove it or change {with}")]
+    Unused {
+        /// The key.
+        key: &'static str,
+        /// The setting that makes it useless, as "method one_shot".
+        with: String,
+    },
+    /// A phase comes to no step.
+    #[error("{key} = \"{duration}\" of a run of {total} steps is no step: make it longer")]
+    EmptyPhase {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        duration: Duration,
+        /// Steps of the run.
+        total: usize,
+    },
+    /// The phases are longer than the run.
+    #[error(
+        "{keys} take {asked} steps, but the run has {total}: shorten them or train for more epochs"
+    )]
+    DoesNotFit {
+        /// The keys.
+        keys: &'static str,
+        /// Steps that they ask for, at least.
+        asked: usize,
+        /// Steps of the run.
+        total: usize,
+    },
+    /// More thresholds than steps.
+    #[error(
+        "{key} = {thresholds} do not fit into {steps} steps: ask for fewer or train for more epochs"
+    )]
+    TooMany {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        thresholds: usize,
+        /// Steps there are for them.
+        steps: usize,
+    },
+    /// No threshold at all.
+    #[error("{key} = 0 would never reach the density: set it to at least 1")]
+    NoThreshold {
+        /// The key.
+        key: &'static str,
+    },
+    /// A key that needs a ramp.
+    #[error(
+        "{key} does nothing with ramp = \"constant\": set ramp to \"linear\" or \"cubic\" or remove {key}"
+    )]
+    NeedsRamp {
+        /// The key.
+        key: &'static str,
+    },
+    /// A ramp that would rise.
+    #[error(
+        "start_density = {start} is outside [{density}, 1]: the density falls from there to density = {density}"
+    )]
+    StartDensity {
+        /// Its value.
+        start: f64,
+        /// Density asked for.
+        density: f64,
+    },
+    /// The phases do not make a plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+fn example(key: &str) -> &'static str {
+    match key {
+        "density" => "0.1",
+        "thresholds" | "final_thresholds" => "5",
+        "ramp" => "\"cubic\"",
+        _ => "\"20%\"",
+    }
+}
+
+/// Least density of a layer under a global budget.
+const FLOOR: f64 = 0.01;
+
+impl SparsitySettings {
+    /// The method with its default settings; only `density`, which has none, is missing.
+    pub fn of(method: Method) -> Self {
+        preset(method)
+    }
+
+    /// The same settings with every key filled in that the method uses.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if `density` is missing or a key does nothing.
+    pub fn resolved(&self) -> Result<Self, SettingsError> {
+        let method = self.method;
+        let preset = preset(method);
+        let mut settings = self.clone();
+        let unused = |key, with: String| Err(SettingsError::Unused { key, with });
+
+        macro_rules! fill {
+            ($($key:literal: $field:ident),* $(,)?) => {
+                $(match (&settings.$field, preset.$field) {
+                    (Some(_), None) => return unused($key, format!("method = \"{method}\"")),
+                    (None, default) => settings.$field = default,
+                    _ => {}
+                })*
+            };
+        }
+        fill!(
+            "budget": budget, "warmup": warmup, "sparse": sparse, "dense": dense, "final": final_phase, "ramp": ramp,
+            "thresholds": thresholds, "final_thresholds": final_thresholds, "reactivated": reactivated,
+            "slots_at_threshold": slots_at_threshold, "slots_at_reactivation": slots_at_reactivation,
+            "decay_frozen": decay_frozen,
+        );
+
+        if settings.start_density.is_some() && settings.ramp.is_none() {
+            return unused("start_density", format!("method = \"{method}\""));
+        }
+        let budget = settings.budget();
+        if budget == Budget::Global {
+            settings.floor = Some(self.floor());
+        } else if settings.floor.is_some() {
+            return unused("floor", format!("budget = \"{budget}\""));
+        }
+        if settings.layers.is_some() && budget != Budget::PerLayer {
+            return unused("layers", format!("budget = \"{budget}\""));
+        }
+        if settings.decay_frozen == Some(true) && settings.reactivated != Some(Reactivated::Saved) {
+            return unused("decay_frozen", "reactivated = \"zero\"".to_string());
+        }
+        if method != Method::Dense && settings.density.is_none() {
+            let key = "density";
+            return Err(SettingsError::Missing { method, key });
+        }
+        Ok(settings)
+    }
+
+    /// The phases of a run of this length.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if a key is missing, does nothing or is out of its range, or the phases do not fit.
+    pub fn plan(&self, timeline: Timeline) -> Result<Plan, SettingsError> {
+        plan(&self.resolved()?, timeline)
+    }
+
+    /// What becomes of values and slots at flips: what is set, else the method's default.
+    pub fn policy(&self) -> FlipPolicy {
+        let preset = preset(self.method);
+        let reactivation = self.slots_at_reactivation.or(preset.slots_at_reactivation);
+        FlipPolicy {
+            reactivated: self.reactivated.or(preset.reactivated).unwrap_or_default(),
+            slots_at_threshold: self
+                .slots_at_threshold
+                .or(preset.slots_at_threshold)
+                .unwrap_or_default(),
+            slots_at_reactivation: reactivation.unwrap_or_default(),
+            decay_frozen: self.decay_frozen.unwrap_or_default(),
+        }
+    }
+
+    /// How the kept weights are shared: what is set, else the method's default.
+    pub fn budget(&self) -> Budget {
+        self.budget
+            .or(preset(self.method).budget)
+            .unwrap_or_default()
+    }
+
+    /// Least density of a layer under a global budget: what is set, else 0.01.
+    pub fn floor(&self) -> f64 {
+        self.floor.unwrap_or(FLOOR)
+    }
+}
