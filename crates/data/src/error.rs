@@ -1,8 +1,8 @@
-//! What can go wrong with data, each in one line that names the thing and the cure.
+//! What can go wrong with reading data, each in one line that names the thing and the cure.
 
 use std::path::PathBuf;
 
-/// An error of reading, finding, fetching or describing data. The command line exits with code 3.
+/// An error of finding, reading or describing data. The command line exits with code 3.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file or folder could not be read.
@@ -11,14 +11,6 @@ pub enum DataError {
         /// What was being read.
         path: PathBuf,
         /// Why it could not be read.
-        source: std::io::Error,
-    },
-    /// A file or folder could not be written.
-    #[error("cannot write {}: {source}; check free space and permissions, or choose another folder with --data DIR", .path.display())]
-    Write {
-        /// What was being written.
-        path: PathBuf,
-        /// Why it could not be written.
         source: std::io::Error,
     },
     /// A file does not hold what it should.
@@ -67,25 +59,13 @@ pub enum DataError {
         /// What does not agree with what.
         reason: String,
     },
-    /// A download failed for good.
-    #[error("cannot fetch {url}: {reason}; {cure}")]
-    Fetch {
-        /// What was being fetched.
-        url: String,
-        /// Why it failed.
-        reason: String,
-        /// What to do about it.
-        cure: String,
-    },
-    /// A file differs from the published one.
-    #[error("{}: checksum is {found} where {expected} is published; delete the file and fetch it again with `skinny data fetch`", .path.display())]
-    Checksum {
-        /// The file.
-        path: PathBuf,
-        /// The published checksum, in hexadecimal.
-        expected: String,
-        /// The checksum of the file, in hexadecimal.
-        found: String,
+    /// No thread could be started.
+    #[error(
+        "cannot start a thread to load data: {source}; close other programs or raise the limit of processes"
+    )]
+    Thread {
+        /// Why it could not be started.
+        source: std::io::Error,
     },
     /// A worker of a loader stopped because of a defect in the program.
     #[error("a worker of the loader of \"{name}\" panicked; please report this as a defect")]

@@ -6,8 +6,15 @@
 //! its workers, and that can start at any batch of any epoch.
 #![forbid(unsafe_code)]
 
+mod augment;
 mod dataset;
 mod error;
+pub mod glyphs;
+pub mod idx;
+mod random;
+mod roots;
 
+pub use augment::{Augment, AugmentError, Key, augment};
 pub use dataset::{Dataset, Info, Pixels, Split};
 pub use error::DataError;
+pub use roots::DataRoots;
