@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::error::NetworkError;
+
 /// A network: an ordered list of named layers over an input of one shape.
 ///
 /// Read from TOML with [`Network::from_toml`] or from anything that serde reads. A `Network` is
@@ -45,6 +47,39 @@ impl Layer {
             lr: Factors::default(),
             decay: Factors::default(),
         }
+    }
+
+    /// Checks the factors and the initialization: finite numbers, none of them negative but the
+    /// value of a constant.
+    pub(crate) fn check_settings(&self) -> Result<(), NetworkError> {
+        let wrong = |key: &str, message: String| {
+            Err(NetworkError::Value {
+                owner: format!("layer `{}`", self.name),
+                key: key.to_owned(),
+                message,
+            })
+        };
+        for (key, factors) in [("lr", self.lr), ("decay", self.decay)] {
+            for factor in [factors.weight, factors.bias] {
+                if !(factor.is_finite() && factor >= 0.0) {
+                    return wrong(key, format!("{factor} must be 0 or more; the default is 1"));
+                }
+            }
+        }
+        for init in [self.init.weight, self.init.bias].into_iter().flatten() {
+            match init {
+                Init::Constant { value } if !value.is_finite() => {
+                    return wrong("init", format!("{value} must be a finite number"));
+                }
+                Init::Gaussian { std: spread } | Init::Uniform { bound: spread }
+                    if !(spread.is_finite() && spread >= 0.0) =>
+                {
+                    return wrong("init", format!("{spread} must be 0 or more"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -229,6 +229,7 @@ impl<'a> Builder<'a> {
     fn build(mut self) -> Result<Graph, NetworkError> {
         let mut used = vec![false; self.network.layers.len()];
         for (index, layer) in self.network.layers.iter().enumerate() {
+            layer.check_settings()?;
             let inputs = self.inputs(index, layer)?;
             for source in &inputs {
                 if let Source::Node(read) = source {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::shape_text;
 use crate::picture::{Picture, central, resized, to_planes, with_channels};
-use crate::tensors::{Tensor, Tensors, TensorsError};
+use crate::tensors::{Tensor, Tensors};
+use crate::whitening::{Gcn, Zca};
 
 /// The steps from a picture to the network's input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,53 +38,6 @@ pub struct Preprocess {
     /// Names of the classes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
-}
-
-/// Global contrast normalization (pylearn2): subtract the mean of all values of a picture, divide
-/// by their norm, multiply by `scale`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Gcn {
-    /// The norm afterwards; 55 by default.
-    pub scale: f32,
-    /// The smallest norm that is divided by; 1e-8 by default.
-    pub eps: f32,
-}
-
-impl Default for Gcn {
-    fn default() -> Self {
-        Self {
-            scale: 55.0,
-            eps: 1e-8,
-        }
-    }
-}
-
-/// ZCA whitening of a whole picture: matrix · (values − mean).
-///
-/// Mean and matrix are too large for a text file; they travel as tensors, see
-/// [`Preprocess::tensors`] and [`Preprocess::attach`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Zca {
-    /// Added to the diagonal of the covariance when the matrix is fitted; 0.1 by default.
-    pub regularization: f32,
-    /// One value per value of a picture.
-    #[serde(skip)]
-    pub mean: Vec<f32>,
-    /// Square matrix in row-major order, as many rows as `mean` has values.
-    #[serde(skip)]
-    pub matrix: Vec<f32>,
-}
-
-impl Default for Zca {
-    fn default() -> Self {
-        Self {
-            regularization: 0.1,
-            mean: Vec::new(),
-            matrix: Vec::new(),
-        }
-    }
 }
 
 impl Default for Preprocess {
@@ -124,9 +78,6 @@ pub enum PreprocessError {
         /// Why not, and what to do.
         reason: String,
     },
-    /// The tensors of a ZCA whitening are wrong.
-    #[error("the tensors of `zca` cannot be used: {0}")]
-    Tensors(#[from] TensorsError),
 }
 
 const ZCA_MEAN: &str = "preprocess.zca.mean";
@@ -356,41 +307,6 @@ impl Preprocess {
         }
         (zca.mean, zca.matrix) = (mean.data, matrix.data);
         Ok(())
-    }
-}
-
-impl Gcn {
-    fn apply(&self, image: &mut [f32]) {
-        let mean = image.iter().map(|value| f64::from(*value)).sum::<f64>() / image.len() as f64;
-        let norm = image
-            .iter()
-            .map(|value| (f64::from(*value) - mean).powi(2))
-            .sum::<f64>()
-            .sqrt();
-        let factor = f64::from(self.scale) / norm.max(f64::from(self.eps));
-        for value in image {
-            *value = ((f64::from(*value) - mean) * factor) as f32;
-        }
-    }
-}
-
-impl Zca {
-    fn apply(&self, image: &mut [f32]) {
-        let centred: Vec<f32> = image
-            .iter()
-            .zip(&self.mean)
-            .map(|(value, mean)| value - mean)
-            .collect();
-        for (value, row) in image
-            .iter_mut()
-            .zip(self.matrix.chunks_exact(centred.len()))
-        {
-            *value = row
-                .iter()
-                .zip(&centred)
-                .map(|(weight, value)| weight * value)
-                .sum();
-        }
     }
 }
 

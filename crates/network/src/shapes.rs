@@ -34,10 +34,13 @@ pub(crate) fn output_shape(
                 groups,
                 ..
             } = *conv;
-            positive(layer, "out", &[out])?;
-            positive(layer, "groups", &[groups])?;
-            positive(layer, "kernel", &kernel)?;
-            positive(layer, "stride", &stride)?;
+            if out == 0 {
+                return Err(value("out", "0 must be 1 or more".to_owned()));
+            }
+            sizes(layer, "groups", 1, &[groups])?;
+            sizes(layer, "kernel", 1, &kernel)?;
+            sizes(layer, "stride", 1, &stride)?;
+            sizes(layer, "padding", 0, &padding)?;
             if channels % groups != 0 || out % groups != 0 {
                 return Err(value(
                     "groups",
@@ -56,7 +59,9 @@ pub(crate) fn output_shape(
             Ok([out, rows, columns])
         }
         Operation::Linear(linear) => {
-            positive(layer, "out", &[linear.out])?;
+            if linear.out == 0 {
+                return Err(value("out", "0 must be 1 or more".to_owned()));
+            }
             if height != 1 || width != 1 {
                 return Err(refuse(
                     "a linear layer reads a flat input; put a flatten layer before it".to_owned(),
@@ -71,8 +76,9 @@ pub(crate) fn output_shape(
                 padding,
                 ceil,
             } = *pool;
-            positive(layer, "kernel", &kernel)?;
-            positive(layer, "stride", &stride)?;
+            sizes(layer, "kernel", 1, &kernel)?;
+            sizes(layer, "stride", 1, &stride)?;
+            sizes(layer, "padding", 0, &padding)?;
             // A window of padding alone has no largest value and no mean.
             if (0..2).any(|axis| padding[axis] > kernel[axis] / 2) {
                 return Err(value(
@@ -134,6 +140,7 @@ pub(crate) fn output_shape(
             beta,
             k,
         } => {
+            sizes(layer, "size", 1, &[*size])?;
             if size % 2 == 0 {
                 return Err(value(
                     "size",
@@ -160,7 +167,8 @@ pub(crate) fn output_shape(
     }
 }
 
-/// Windows that slide over two axes.
+/// Windows that slide over two axes; inputs are at most [`crate::MAX_VALUES`] long and all sizes at
+/// most [`LONGEST`].
 struct Window {
     kernel: [usize; 2],
     stride: [usize; 2],
@@ -175,11 +183,7 @@ impl Window {
         for axis in 0..2 {
             let (kernel, stride, padding) =
                 (self.kernel[axis], self.stride[axis], self.padding[axis]);
-            let padded = padding
-                .checked_mul(2)
-                .and_then(|both| both.checked_add(input[axis]));
-            let padded = padded.ok_or_else(|| format!("the padding {padding} is too large"))?;
-            let Some(rest) = padded.checked_sub(kernel) else {
+            let Some(rest) = (input[axis] + 2 * padding).checked_sub(kernel) else {
                 return Err(format!(
                     "the kernel {} is larger than the padded input; make it smaller or add padding",
                     shape_text(&self.kernel)
@@ -191,25 +195,30 @@ impl Window {
                 rest / stride
             };
             // A last window of the rounding up must still start inside the input or its leading padding.
-            let outside =
-                self.ceil && steps > 0 && steps.saturating_mul(stride) >= input[axis] + padding;
-            outputs[axis] = if outside {
-                steps
-            } else {
-                steps.saturating_add(1)
-            };
+            let outside = self.ceil && steps > 0 && steps * stride >= input[axis] + padding;
+            outputs[axis] = if outside { steps } else { steps + 1 };
         }
         Ok(outputs)
     }
 }
 
-fn positive(layer: &Layer, key: &str, sizes: &[usize]) -> Result<(), NetworkError> {
-    if sizes.contains(&0) {
-        return Err(NetworkError::Value {
-            owner: format!("layer `{}`", layer.name),
-            key: key.to_owned(),
-            message: "0 must be 1 or more".to_owned(),
-        });
+/// The largest kernel, stride, padding or neighbourhood: positions cannot overflow.
+const LONGEST: usize = 1 << 20;
+
+/// Checks that sizes are at least `least` and not beyond all use.
+fn sizes(layer: &Layer, key: &str, least: usize, sizes: &[usize]) -> Result<(), NetworkError> {
+    let wrong = |message: String| NetworkError::Value {
+        owner: format!("layer `{}`", layer.name),
+        key: key.to_owned(),
+        message,
+    };
+    for size in sizes {
+        if *size < least {
+            return Err(wrong(format!("{size} must be {least} or more")));
+        }
+        if *size > LONGEST {
+            return Err(wrong(format!("{size} is too large; use at most {LONGEST}")));
+        }
     }
     Ok(())
 }
