@@ -1,6 +1,6 @@
 //! From the path of a pen to chains of short straight segments.
 
-use super::random::Random;
+use crate::random::Random;
 
 /// A point or a displacement in the plane; y grows downwards.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub(super) enum Piece {
     Curve(i16, i16, i16, i16, i16, i16),
 }
 
-/// Segments of a curve; enough to look round at the size of an image.
+/// Segments of a curve; enough to look round at the size of a picture.
 const CURVE_SEGMENTS: usize = 10;
 /// Segments of a straight line; enough to be bent by an elastic field.
 const LINE_SEGMENTS: usize = 6;
@@ -44,16 +44,21 @@ pub(super) fn draw(path: &[Piece], jitter: f32, random: &mut Random) -> Vec<Vec<
             }
             Piece::Line(x, y) => {
                 let end = place(x, y);
-                (mix(pen, end, 1.0 / 3.0), mix(pen, end, 2.0 / 3.0), end, LINE_SEGMENTS)
+                (
+                    mix(pen, end, 1.0 / 3.0),
+                    mix(pen, end, 2.0 / 3.0),
+                    end,
+                    LINE_SEGMENTS,
+                )
             }
             Piece::Curve(a, b, c, d, x, y) => {
                 (place(a, b), place(c, d), place(x, y), CURVE_SEGMENTS)
             }
         };
         if let Some(stroke) = strokes.last_mut() {
-            stroke.extend((1..=segments).map(|i| {
-                bezier([pen, near, far, end], i as f32 / segments as f32)
-            }));
+            stroke.extend(
+                (1..=segments).map(|i| bezier([pen, near, far, end], i as f32 / segments as f32)),
+            );
         }
         pen = end;
     }
@@ -62,7 +67,10 @@ pub(super) fn draw(path: &[Piece], jitter: f32, random: &mut Random) -> Vec<Vec<
 
 /// The point at `t` of the straight way from `a` to `b`.
 fn mix(a: Point, b: Point, t: f32) -> Point {
-    Point { x: a.x + (b.x - a.x) * t, y: a.y + (b.y - a.y) * t }
+    Point {
+        x: a.x + (b.x - a.x) * t,
+        y: a.y + (b.y - a.y) * t,
+    }
 }
 
 /// The point at `t` of a cubic Bézier curve, by repeated halving of the way (de Casteljau).
@@ -74,11 +82,11 @@ fn bezier([a, b, c, d]: [Point; 4], t: f32) -> Point {
 #[cfg(test)]
 mod tests {
     use super::super::alphabet::ALPHABET;
-    use super::super::random::Purpose;
     use super::*;
+    use crate::random::Purpose;
 
     fn random() -> Random {
-        Random::new(0, Purpose::TrainImages, 0)
+        Random::new(0, Purpose::GlyphsTrain, 0, 0)
     }
 
     #[test]
@@ -102,7 +110,10 @@ mod tests {
     fn jitter_moves_the_points() {
         let path = [Piece::Move(10, 20), Piece::Line(40, 80)];
         let mut random = random();
-        assert_ne!(draw(&path, 0.02, &mut random), draw(&path, 0.02, &mut random));
+        assert_ne!(
+            draw(&path, 0.02, &mut random),
+            draw(&path, 0.02, &mut random)
+        );
     }
 
     #[test]
@@ -112,7 +123,11 @@ mod tests {
                 assert!(matches!(shape[0], Piece::Move(..)), "{}", letter.name);
                 let points: Vec<Point> = draw(shape, 0.0, &mut random()).concat();
                 let inside = |v: f32| (-0.05..=1.05).contains(&v);
-                assert!(points.iter().all(|p| inside(p.x) && inside(p.y)), "{}", letter.name);
+                assert!(
+                    points.iter().all(|p| inside(p.x) && inside(p.y)),
+                    "{}",
+                    letter.name
+                );
                 let height = points.iter().map(|p| p.y).fold(f32::MIN, f32::max)
                     - points.iter().map(|p| p.y).fold(f32::MAX, f32::min);
                 assert!(height > 0.85, "{} is only {height} high", letter.name);
