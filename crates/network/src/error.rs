@@ -166,10 +166,18 @@ pub enum NetworkError {
 
 /// Quotes text that came from outside so that a message stays one short line.
 pub(crate) fn quote(text: &str) -> String {
-    const LONGEST: usize = 60;
-    let mut out = String::from("`");
+    format!("`{}`", shortened(text, 60))
+}
+
+/// A message of a library on one line.
+pub(crate) fn one_line(message: &str) -> String {
+    shortened(message.trim(), 160)
+}
+
+fn shortened(text: &str, longest: usize) -> String {
+    let mut out = String::new();
     for (count, character) in text.chars().enumerate() {
-        if count == LONGEST {
+        if count == longest {
             out.push('…');
             break;
         }
@@ -179,7 +187,6 @@ pub(crate) fn quote(text: &str) -> String {
             out.push(character);
         }
     }
-    out.push('`');
     out
 }
 
@@ -222,6 +229,7 @@ mod tests {
     fn quoting_keeps_a_message_on_one_short_line() {
         assert_eq!(quote("a\nb"), "`a\\nb`");
         assert_eq!(quote(&"x".repeat(1000)).chars().count(), 63);
+        assert_eq!(one_line(" expected `a`\n"), "expected `a`");
     }
 
     #[test]

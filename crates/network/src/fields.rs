@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::error::{NetworkError, hint, quote};
+use crate::error::{NetworkError, hint, one_line, quote};
 
 /// The keys of one table that are not read yet.
 pub(crate) struct Fields {
@@ -101,9 +101,4 @@ pub(crate) fn pair(value: Value) -> Result<[usize; 2], String> {
         _ => plain::<usize>(value).map(|size| [size; 2]),
     }
     .map_err(|message| format!("{message}; give one number or [height, width]"))
-}
-
-pub(crate) fn one_line(message: &str) -> String {
-    let shown = quote(message.trim());
-    shown[1..shown.len() - 1].to_owned()
 }

@@ -59,7 +59,7 @@ pub enum Source {
 pub struct Parameter {
     /// Name in every file: layer, dot, PyTorch's name of the parameter (`conv1.weight`).
     pub name: String,
-    /// Shape in PyTorch's layout: OIHW with I per group, [out, in], or [channels].
+    /// Shape in PyTorch's layout: OIHW with I per group, `[out, in]`, or `[channels]`.
     pub shape: Vec<usize>,
     /// What it is.
     pub role: Role,
@@ -353,7 +353,7 @@ impl<'a> Builder<'a> {
                 (self.parameters[first].len() as u64)
                     .checked_mul(positions)
                     .filter(|macs| *macs <= MAX_MACS)
-                    .ok_or_else(|| NetworkError::TooLarge {
+                    .ok_or(NetworkError::TooLarge {
                         owner,
                         what: "its number of MACs",
                         limit: MAX_MACS,

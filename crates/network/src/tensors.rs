@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::error::quote;
+use crate::error::{one_line, quote};
 use crate::files::write_atomically;
 use crate::graph::{Graph, shape_text};
 use crate::half;
@@ -480,10 +480,6 @@ fn split(bytes: &[u8]) -> Result<(Metadata, &[u8]), TensorsError> {
         )));
     }
     Ok((metadata, data))
-}
-
-fn one_line(message: &str) -> String {
-    quote(message).trim_matches('`').to_owned()
 }
 
 fn from_words<const BYTES: usize>(bytes: &[u8], read: impl Fn([u8; BYTES]) -> f32) -> Vec<f32> {

@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 use crate::description::{Conv, Factors, Init, Layer, LayerInit, Linear, Network, Operation, Pool};
-use crate::error::{NetworkError, hint, quote};
-use crate::fields::{Fields, one_line, pair, plain};
+use crate::error::{NetworkError, hint, one_line, quote};
+use crate::fields::{Fields, pair, plain};
 
 /// Every layer type with the keys of its own, in the order in which they are written.
 const KINDS: &[(&str, &[&str])] = &[

@@ -26,7 +26,7 @@ impl Default for Gcn {
 /// ZCA whitening of a whole picture: matrix · (values − mean).
 ///
 /// Mean and matrix are too large for a text file; they travel as tensors, see
-/// [`Preprocess::tensors`] and [`Preprocess::attach`].
+/// [`crate::Preprocess::tensors`] and [`crate::Preprocess::attach`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Zca {

@@ -301,7 +301,7 @@ fn sizes_without_end_are_refused() {
         format!("name = \"c\"\ntype = \"conv\"\nout = 4\nkernel = {huge}"),
         format!("name = \"c\"\ntype = \"conv\"\nout = 4\nkernel = {huge}\npadding = {huge}"),
         format!("name = \"c\"\ntype = \"conv\"\nout = 4\nkernel = 3\npadding = {huge}"),
-        format!("name = \"c\"\ntype = \"conv\"\nout = 4\nkernel = 1048576\npadding = 1048576"),
+        "name = \"c\"\ntype = \"conv\"\nout = 4\nkernel = 1048576\npadding = 1048576".to_owned(),
         format!(
             "name = \"c\"\ntype = \"maxpool\"\nkernel = {huge}\npadding = {}",
             huge / 2
