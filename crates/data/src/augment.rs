@@ -42,6 +42,36 @@ pub struct AugmentError {
     reason: &'static str,
 }
 
+impl Augment {
+    /// Checks that the values are within their limits, as they are if they come from a text.
+    ///
+    /// # Errors
+    /// [`AugmentError`] saying what the limits are.
+    pub fn check(&self) -> Result<(), AugmentError> {
+        let reason = match *self {
+            Self::Shift { pixels: 1..=4096 } | Self::Mirror => return Ok(()),
+            Self::Affine {
+                degrees,
+                scale,
+                shear,
+            } if (0.0..=180.0).contains(&degrees)
+                && (0.0..1.0).contains(&scale)
+                && (0.0..=60.0).contains(&shear) =>
+            {
+                return Ok(());
+            }
+            Self::Shift { .. } => "needs whole pixels, 1 to 4096",
+            Self::Affine { .. } => {
+                "needs degrees 0 to 180, scale 0 to below 1, shear 0 to 60 degrees"
+            }
+        };
+        Err(AugmentError {
+            text: self.to_string(),
+            reason,
+        })
+    }
+}
+
 impl FromStr for Augment {
     type Err = AugmentError;
 
@@ -50,16 +80,16 @@ impl FromStr for Augment {
             text: text.to_owned(),
             reason,
         };
-        let (name, values) = match text.trim().split_once(':') {
+        let (name, values) = match text.split_once(':') {
             Some((name, values)) => (name.trim(), Some(values)),
             None => (text.trim(), None),
         };
-        match (name, values) {
-            ("mirror", None) => Ok(Self::Mirror),
-            ("mirror", Some(_)) => Err(refuse("takes no value")),
+        let augment = match (name, values) {
+            ("mirror", None) => Self::Mirror,
+            ("mirror", Some(_)) => return Err(refuse("takes no value")),
             ("shift", Some(pixels)) => match pixels.trim().parse() {
-                Ok(pixels @ 1..=4096) => Ok(Self::Shift { pixels }),
-                _ => Err(refuse("needs whole pixels, 1 to 4096")),
+                Ok(pixels) => Self::Shift { pixels },
+                Err(_) => return Err(refuse("needs whole pixels, 1 to 4096")),
             },
             ("affine", Some(values)) => {
                 let numbers: Result<Vec<f32>, _> = values
@@ -67,26 +97,21 @@ impl FromStr for Augment {
                     .map(|value| value.trim().parse())
                     .collect();
                 match numbers.as_deref() {
-                    Ok(&[degrees, scale, shear])
-                        if (0.0..=180.0).contains(&degrees)
-                            && (0.0..1.0).contains(&scale)
-                            && (0.0..=60.0).contains(&shear) =>
-                    {
-                        Ok(Self::Affine {
-                            degrees,
-                            scale,
-                            shear,
-                        })
-                    }
-                    Ok([_, _, _]) => Err(refuse(
-                        "needs degrees 0 to 180, scale 0 to below 1, shear 0 to 60 degrees",
-                    )),
-                    _ => Err(refuse("needs three numbers")),
+                    Ok(&[degrees, scale, shear]) => Self::Affine {
+                        degrees,
+                        scale,
+                        shear,
+                    },
+                    _ => return Err(refuse("needs three numbers")),
                 }
             }
-            ("shift" | "affine", None) => Err(refuse("lacks its values")),
-            _ => Err(refuse("is not known")),
-        }
+            ("shift" | "affine", None) => return Err(refuse("lacks its values")),
+            _ => return Err(refuse("is not known")),
+        };
+        augment
+            .check()
+            .map(|()| augment)
+            .map_err(|error| refuse(error.reason))
     }
 }
 

@@ -7,14 +7,24 @@
 #![forbid(unsafe_code)]
 
 mod augment;
+pub mod catalog;
 mod dataset;
 mod error;
+mod files;
+mod folder;
 pub mod glyphs;
 pub mod idx;
+mod load;
+mod loader;
+mod picture;
 mod random;
 mod roots;
 
 pub use augment::{Augment, AugmentError, Key, augment};
 pub use dataset::{Dataset, Info, Pixels, Split};
 pub use error::DataError;
+pub use files::Files;
+pub use load::{LoadOptions, SETS, load};
+pub use loader::{Batch, Loader, LoaderOptions};
+pub use picture::{decode_picture, read_picture};
 pub use roots::DataRoots;
