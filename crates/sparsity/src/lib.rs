@@ -36,6 +36,7 @@ mod global;
 mod mask;
 mod methods;
 mod pattern;
+mod phases;
 mod plan;
 mod policy;
 mod project;
@@ -44,11 +45,12 @@ mod regrow;
 mod score;
 mod select;
 mod settings;
+mod share;
 mod structure;
 mod tiles;
 mod transition;
 
-pub use budget::{Budget, BudgetError, LayerBudget, LayerShape, Ranked, resolve, validate};
+pub use budget::{Budget, BudgetError, LayerBudget, LayerShape, Ranked};
 pub use duration::{Duration, DurationError, Timeline};
 pub use mask::{Kept, Mask, MaskError};
 pub use methods::Method;
@@ -60,6 +62,7 @@ pub use ramp::Ramp;
 pub use regrow::regrow;
 pub use score::{Score, ScoreError};
 pub use settings::{SettingsError, SparsitySettings};
+pub use share::{resolve, validate};
 pub use structure::{Structure, StructureError};
 pub use transition::{
     Flip, Histogram, LayerState, LayerTransition, Previous, Transition, reactivate, threshold,

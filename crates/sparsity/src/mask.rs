@@ -370,8 +370,8 @@ mod tests {
                 prop_assert_eq!(v, if a[i] { i as f32 + 1.0 } else { 0.0 });
             }
             let mut toggled = m.clone();
-            for i in 0..a.len() {
-                toggled.set(i, !a[i]);
+            for (i, &keep) in a.iter().enumerate() {
+                toggled.set(i, !keep);
             }
             prop_assert_eq!(&toggled, &Mask::all(a.len()).without(&m));
             let json = serde_json::to_string(&m).unwrap();

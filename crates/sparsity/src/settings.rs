@@ -1,6 +1,7 @@
 //! What a user writes about sparsity, as one flat table.
 
-use crate::methods::{plan, preset};
+use crate::methods::preset;
+use crate::phases::plan;
 use crate::{
     Budget, Duration, FlipPolicy, Method, Plan, PlanError, Ramp, Reactivated, Score,
     SlotsAtReactivation, SlotsAtThreshold, Structure, Timeline,
@@ -30,8 +31,8 @@ pub struct SparsitySettings {
     /// With `budget = "global"`: the least density of a layer, 0–1; at least one weight is always kept. Default: 0.01.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub floor: Option<f64>,
-    /// With `budget = "per_layer"`: final density by layer name; `*` stands for any text, the longest matching pattern wins, and layers
-    /// that none matches have `density`.
+    /// With `budget = "per_layer"`: final density by layer name; `*` stands for any text, the matching pattern with the most
+    /// other letters wins, and layers that none matches have `density`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layers: Option<BTreeMap<String, f64>>,
     /// Patterns of layers that are never thresholded and do not count in `density`.
@@ -265,5 +266,138 @@ impl SparsitySettings {
     /// Least density of a layer under a global budget: what is set, else 0.01.
     pub fn floor(&self) -> f64 {
         self.floor.unwrap_or(FLOOR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> SparsitySettings {
+        toml::from_str(text).unwrap()
+    }
+
+    const TIMELINE: Timeline = Timeline {
+        steps_per_epoch: 100,
+        epochs: 15,
+    };
+
+    #[test]
+    fn a_recipe_as_users_write_it() {
+        let settings = parse(
+            r#"
+            method = "iht"
+            density = 0.1
+            budget = "uniform"
+            structure = "unstructured"
+            keep_dense = []
+            warmup = "20%"
+            sparse = "13%"
+            dense = "7%"
+            final = "33%"
+            "#,
+        );
+        let short = parse("method = \"iht\"\ndensity = 0.1");
+        assert_eq!(settings.resolved(), short.resolved());
+        assert_eq!(settings.plan(TIMELINE), short.plan(TIMELINE));
+        assert_eq!(parse(""), SparsitySettings::of(Method::Dense));
+    }
+
+    #[test]
+    fn what_is_resolved_can_be_run_again() {
+        for method in ["dense", "one_shot", "gradual", "dsd", "iht", "ac_dc"] {
+            let density = if method == "dense" {
+                ""
+            } else {
+                "density = 0.2"
+            };
+            let settings = parse(&format!("method = \"{method}\"\n{density}"));
+            let resolved = settings.resolved().unwrap();
+            let written = toml::to_string(&resolved).unwrap();
+            assert_eq!(parse(&written), resolved);
+            assert_eq!(resolved.resolved().as_ref(), Ok(&resolved));
+            assert_eq!(resolved.plan(TIMELINE), settings.plan(TIMELINE));
+            assert_eq!(resolved.policy(), settings.policy());
+            assert_eq!(resolved.method.to_string(), method);
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_values_are_refused() {
+        for (text, expected) in [
+            ("densty = 0.1", "unknown field `densty`"),
+            ("method = \"rigl2\"", "unknown variant `rigl2`"),
+            ("structure = \"4:2\"", "structure \"4:2\" is not known"),
+            ("score = \"taylor\"", "score \"taylor\" is not known"),
+            ("warmup = \"3 weeks\"", "duration \"3 weeks\" is not known"),
+            ("warmup = 3", "invalid type"),
+            ("thresholds = -1", "invalid value"),
+        ] {
+            let error = toml::from_str::<SparsitySettings>(text).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_without_effect_are_refused() {
+        for (text, key) in [
+            ("method = \"dense\"\nwarmup = \"10%\"", "warmup"),
+            ("method = \"dense\"\nbudget = \"erk\"", "budget"),
+            ("method = \"one_shot\"\nfinal = \"10%\"", "final"),
+            (
+                "method = \"one_shot\"\nstart_density = 0.5",
+                "start_density",
+            ),
+            ("method = \"gradual\"\nsparse = \"10%\"", "sparse"),
+            (
+                "method = \"gradual\"\nreactivated = \"saved\"",
+                "reactivated",
+            ),
+            ("method = \"iht\"\nthresholds = 3", "thresholds"),
+            ("method = \"iht\"\nfloor = 0.1", "floor"),
+            ("method = \"iht\"\nlayers = { a = 0.1 }", "layers"),
+            ("method = \"iht\"\ndecay_frozen = true", "decay_frozen"),
+        ] {
+            let error = parse(&format!("{text}\ndensity = 0.1"))
+                .resolved()
+                .unwrap_err();
+            assert!(
+                matches!(&error, SettingsError::Unused { key: found, .. } if *found == key),
+                "{error}"
+            );
+            assert!(error.to_string().contains("does nothing with"));
+        }
+        let saved = "reactivated = \"saved\"\ndecay_frozen = true\nmethod = \"iht\"\ndensity = 0.1";
+        assert!(parse(saved).resolved().is_ok());
+    }
+
+    #[test]
+    fn methods_bring_their_policies_and_budgets() {
+        let iht = SparsitySettings::of(Method::Iht);
+        assert_eq!(
+            (iht.policy(), iht.budget()),
+            (FlipPolicy::default(), Budget::Uniform)
+        );
+        let ac_dc = parse("method = \"ac_dc\"\ndensity = 0.1\nslots_at_threshold = \"keep\"");
+        assert_eq!(
+            ac_dc.policy(),
+            FlipPolicy {
+                slots_at_threshold: SlotsAtThreshold::Keep,
+                slots_at_reactivation: SlotsAtReactivation::ZeroAll,
+                ..FlipPolicy::default()
+            }
+        );
+        assert_eq!(ac_dc.budget(), Budget::Global);
+        assert_eq!(ac_dc.resolved().unwrap().floor, Some(0.01));
+    }
+
+    #[test]
+    fn the_schema_has_every_key_as_written() {
+        let schema = serde_json::to_value(schemars::schema_for!(SparsitySettings)).unwrap();
+        assert_eq!(schema["additionalProperties"], false);
+        for key in ["method", "final", "keep_dense", "decay_frozen"] {
+            assert!(schema["properties"][key].is_object(), "{key}");
+        }
+        assert_eq!(schema["$defs"]["Duration"]["type"], "string");
     }
 }
