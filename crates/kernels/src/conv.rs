@@ -12,7 +12,7 @@ mod windows;
 
 use crate::elementwise;
 use crate::gemm::{self, Base, Matrix, Output};
-use windows::{Planes, Windows, add_windows};
+use windows::{Planes, Windows, add_transposed, add_windows, mirror};
 
 /// Values of the tap gradients that are held at once: they stay in the second-level cache.
 const TAP_GRADIENTS: usize = 64 * 1024;
@@ -56,10 +56,17 @@ impl Conv2d {
     /// Values of scratch that the calls with this many images need.
     pub fn scratch_len(&self, images: usize) -> usize {
         let pixels = images * self.pixels();
+        let channels = self.output[0] / self.groups;
         let forward = self.padded_len(images) + gemm::scratch_len(pixels);
-        let backward_weight =
-            self.padded_len(images) + gemm::scratch_len(self.output[0] / self.groups);
-        let backward_input = self.tap_gradients_len(images) + gemm::scratch_len(pixels);
+        let backward_weight = self.padded_len(images)
+            + self.taps() * gemm::packed_width(channels)
+            + gemm::scratch_len(channels);
+        let backward_input = match self.mirrored() {
+            Some(mirrored) => {
+                self.weight_len() + mirrored.padded_len(images) + gemm::scratch_len(pixels)
+            }
+            None => self.tap_gradients_len(images) + gemm::scratch_len(pixels),
+        };
         forward.max(backward_weight).max(backward_input)
     }
 
@@ -98,9 +105,9 @@ impl Conv2d {
                     start: rows.start * pixels,
                     first_row: 0,
                     row_stride: pixels,
-                    column_stride: 1,
                     columns_per_image: pixels,
                     image_stride: self.output[0] * pixels,
+                    spare: 0,
                 },
                 scratch,
             );
@@ -125,16 +132,29 @@ impl Conv2d {
             output_gradient.len(),
             None,
         );
-        let [channels, taps, pixels] = [self.output[0] / self.groups, self.taps(), self.pixels()];
-        let (tap_gradients, scratch) = scratch.split_at_mut(self.tap_gradients_len(images));
-        if !self.is_pointwise() {
-            input_gradient.fill(0.0);
+        if let Some(mirrored) = self.mirrored() {
+            let (mirrored_weight, scratch) = scratch.split_at_mut(self.weight_len());
+            mirror(self, weight, mirrored_weight);
+            mirrored.forward(
+                images,
+                output_gradient,
+                mirrored_weight,
+                None,
+                input_gradient,
+                scratch,
+            );
+            return;
         }
+        let [channels, taps, pixels] = [self.output[0] / self.groups, self.taps(), self.pixels()];
         let at_once = if self.is_pointwise() {
             images.max(1)
         } else {
             self.images_at_once()
         };
+        let (tap_gradients, scratch) = scratch.split_at_mut(self.tap_gradients_len(images));
+        if !self.is_pointwise() {
+            input_gradient.fill(0.0);
+        }
         for first in (0..images).step_by(at_once) {
             let some = at_once.min(images - first);
             let columns = some * pixels;
@@ -153,13 +173,14 @@ impl Conv2d {
                         start: group * taps * pixels,
                         first_row: 0,
                         row_stride: pixels,
-                        column_stride: 1,
                         columns_per_image: pixels,
                         image_stride: self.input_len(),
+                        spare: 0,
                     }
                 } else {
-                    Output::matrix(tap_gradients, columns, 0)
+                    Output::padded(tap_gradients, columns)
                 };
+                let row_stride = into.row_stride;
                 let product = [taps, channels, columns];
                 gemm::multiply(
                     product,
@@ -173,7 +194,13 @@ impl Conv2d {
                     let images =
                         &mut input_gradient[first * self.input_len()..][..some * self.input_len()];
                     for (image, into) in images.chunks_exact_mut(self.input_len()).enumerate() {
-                        add_windows(self, group, &tap_gradients[image * pixels..], columns, into);
+                        add_windows(
+                            self,
+                            group,
+                            &tap_gradients[image * pixels..],
+                            row_stride,
+                            into,
+                        );
                     }
                 }
             }
@@ -200,8 +227,9 @@ impl Conv2d {
             output_gradient.len(),
             bias_len,
         );
-        let (padded, scratch) = scratch.split_at_mut(self.padded_len(images));
         let [channels, taps, pixels] = [self.output[0] / self.groups, self.taps(), self.pixels()];
+        let (padded, scratch) = scratch.split_at_mut(self.padded_len(images));
+        let (transposed, scratch) = scratch.split_at_mut(taps * gemm::packed_width(channels));
         let windows = Windows::new(self, images, input, padded);
         for group in 0..self.groups {
             let gradient = Planes {
@@ -214,18 +242,12 @@ impl Conv2d {
                 [taps, images * pixels, channels],
                 &windows.group(group),
                 &gradient.transposed(),
-                Base::Present,
-                &mut Output {
-                    data: weight_gradient,
-                    start: group * channels * taps,
-                    first_row: 0,
-                    row_stride: 1,
-                    column_stride: taps,
-                    columns_per_image: channels,
-                    image_stride: 0,
-                },
+                Base::Zero,
+                &mut Output::padded(transposed, channels),
                 scratch,
             );
+            let rows = &mut weight_gradient[group * channels * taps..][..channels * taps];
+            add_transposed(transposed, gemm::packed_width(channels), taps, rows);
         }
         if let Some(bias_gradient) = bias_gradient {
             for image in output_gradient.chunks_exact(self.output_len()) {
@@ -251,6 +273,28 @@ impl Conv2d {
         self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
     }
 
+    /// The convolution of the output gradient with mirrored weights that gives the input gradient, if that is
+    /// worth it: it has a product for every tap of every input pixel, and a row of tiles per few channels.
+    fn mirrored(&self) -> Option<Self> {
+        let [_, height, width] = self.input;
+        let reaches = self.padding[0] < self.kernel[0] && self.padding[1] < self.kernel[1];
+        let worth_it = height * width * 5 <= self.pixels() * 6 && self.input[0] / self.groups >= 8;
+        if self.is_pointwise() || self.stride != [1, 1] || !reaches || !worth_it {
+            return None;
+        }
+        let padding = [0, 1].map(|axis| self.kernel[axis] - 1 - self.padding[axis]);
+        let mirrored = Self {
+            input: self.output,
+            output: self.input,
+            padding,
+            ..*self
+        };
+        // The description may leave out windows at the far edge; then the shapes do not mirror.
+        let fits = [0, 1]
+            .map(|axis| mirrored.covered()[axis] <= self.output[1 + axis] + 2 * padding[axis]);
+        (fits == [true, true]).then_some(mirrored)
+    }
+
     /// Height and width of the part of a padded input plane that the windows cover.
     fn covered(&self) -> [usize; 2] {
         [0, 1].map(|axis| (self.output[1 + axis] - 1) * self.stride[axis] + self.kernel[axis])
@@ -273,7 +317,7 @@ impl Conv2d {
         if self.is_pointwise() {
             0
         } else {
-            self.taps() * self.pixels() * images.min(self.images_at_once())
+            self.taps() * gemm::packed_width(self.pixels() * images.min(self.images_at_once()))
         }
     }
 

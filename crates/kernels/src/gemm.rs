@@ -10,8 +10,10 @@ mod tile;
 
 use std::ops::Range;
 
+use crate::transpose;
+
 pub(crate) use tile::{TILE_COLUMNS_MAX, TILE_ROWS_MAX};
-use tile::{Tile, tiles};
+use tile::{TILE_COLUMNS_MIN, tiles};
 
 /// Depth of one block: a block of 6 rows of A and a panel of 16 columns of B fit the first-level cache.
 pub(crate) const DEPTH: usize = 256;
@@ -35,33 +37,101 @@ pub(crate) fn tile_columns() -> usize {
     tiles().columns
 }
 
-/// Some rows of A: element (row, depth) is `data[row * row_stride + depth * depth_stride]`.
+/// Depths that are evenly spaced in A: `length` of them, the first one at `start`.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Run {
+    pub start: usize,
+    pub length: usize,
+}
+
+/// Some rows of A: depth number `i` of a run is at `data[rows[row] + run.start + i * depth_stride]`.
 pub(crate) struct Rows<'a> {
-    pub data: &'a [f32],
-    pub row_stride: usize,
-    pub depth_stride: usize,
+    data: &'a [f32],
+    rows: [usize; TILE_ROWS_MAX],
+    count: usize,
+    depth_stride: usize,
+    runs: &'a [Run],
+    depth: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows that begin at the given offsets; every element of them must lie in `data`.
+    pub fn new(
+        data: &'a [f32],
+        starts: impl Iterator<Item = usize>,
+        depth_stride: usize,
+        runs: &'a [Run],
+    ) -> Self {
+        let mut rows = [0; TILE_ROWS_MAX];
+        let mut count = 0;
+        for (row, start) in rows.iter_mut().zip(starts) {
+            *row = start;
+            count += 1;
+        }
+        let last_row = rows.into_iter().max().unwrap_or(0);
+        let mut depth = 0;
+        for run in runs.iter().filter(|run| run.length > 0) {
+            depth += run.length;
+            assert!(last_row + run.start + (run.length - 1) * depth_stride < data.len());
+        }
+        Self {
+            data,
+            rows,
+            count,
+            depth_stride,
+            runs,
+            depth,
+        }
+    }
+}
+
+/// Memory that [`Left`] may use for some rows and one block of the depth.
+pub(crate) struct Buffer {
+    pub values: [f32; TILE_ROWS_MAX * DEPTH],
+    pub runs: [Run; DEPTH],
 }
 
 /// Where the left matrix comes from.
 pub(crate) trait Left {
-    /// At most [`TILE_ROWS_MAX`] rows and [`DEPTH`] depths of A, in place or copied to `buffer`.
+    /// At most [`TILE_ROWS_MAX`] rows and [`DEPTH`] depths of A, in place or copied to the buffer.
     fn rows<'a>(
         &'a self,
         rows: Range<usize>,
         depth: Range<usize>,
-        buffer: &'a mut [f32],
+        buffer: &'a mut Buffer,
     ) -> Rows<'a>;
 }
 
 /// Where the right matrix comes from.
 pub(crate) trait Right {
-    /// Writes element (depth, column) of B to `panel[d * width + c]`, counted from the starts of the ranges,
-    /// and zeros to the columns up to `width`.
-    fn pack(&self, depth: Range<usize>, columns: Range<usize>, width: usize, panel: &mut [f32]);
+    /// Writes a block of B, panel after panel of `width` columns: element (depth, column) of panel number n, all
+    /// counted from the starts of the ranges, to `packed[(n * depth.len() + depth) * width + column]`, and
+    /// zeros to the columns of the last panel that do not exist.
+    fn pack(&self, depth: Range<usize>, columns: Range<usize>, width: usize, packed: &mut [f32]);
 }
 
-/// The result: element (row, column) is `data[start + (row - first_row) * row_stride + image * image_stride + rest]`, where
-/// `image = column / columns_per_image` and `rest = column % columns_per_image`, times `column_stride`.
+/// The panels of a block of B: the columns of each and its part of `packed`, zeroed if columns are missing.
+pub(crate) fn panels(
+    depth: usize,
+    columns: Range<usize>,
+    width: usize,
+    packed: &mut [f32],
+) -> impl Iterator<Item = (Range<usize>, &mut [f32])> {
+    let panels = packed.chunks_exact_mut((depth * width).max(1));
+    panels
+        .zip(columns.clone().step_by(width))
+        .map(move |(panel, from)| {
+            let to = columns.end.min(from + width);
+            if to - from < width {
+                panel.fill(0.0);
+            }
+            (from..to, panel)
+        })
+}
+
+/// The result: element (row, column) is at
+/// `start + (row - first_row) * row_stride + image * image_stride + column % columns_per_image`, where
+/// `image = column / columns_per_image`.
 pub(crate) struct Output<'a> {
     pub data: &'a mut [f32],
     /// Offset of the first element.
@@ -69,9 +139,10 @@ pub(crate) struct Output<'a> {
     /// The row that the first element belongs to.
     pub first_row: usize,
     pub row_stride: usize,
-    pub column_stride: usize,
     pub columns_per_image: usize,
     pub image_stride: usize,
+    /// Values after the columns of an image that may be overwritten.
+    pub spare: usize,
 }
 
 impl<'a> Output<'a> {
@@ -82,17 +153,55 @@ impl<'a> Output<'a> {
             start: 0,
             first_row,
             row_stride: columns,
-            column_stride: 1,
             columns_per_image: columns.max(1),
             image_stride: 0,
+            spare: 0,
         }
     }
 
-    fn offset(&self, row: usize, column: usize) -> usize {
-        self.start
-            + (row - self.first_row) * self.row_stride
-            + column / self.columns_per_image * self.image_stride
-            + column % self.columns_per_image * self.column_stride
+    /// A row-major matrix whose rows are padded to [`packed_width`], so that only whole vectors are written.
+    pub fn padded(data: &'a mut [f32], columns: usize) -> Self {
+        let width = packed_width(columns);
+        Self {
+            row_stride: width,
+            spare: width - columns,
+            ..Self::matrix(data, columns, 0)
+        }
+    }
+
+    /// The offset of a column from the beginning of a row, and the values from there on that are contiguous.
+    fn place(&self, column: usize) -> (usize, usize) {
+        let (image, rest) = (
+            column / self.columns_per_image,
+            column % self.columns_per_image,
+        );
+        let contiguous = self.columns_per_image - rest + self.spare;
+        (self.start + image * self.image_stride + rest, contiguous)
+    }
+
+    /// Writes or adds a tile of rows of `width` values, of which `columns` count, that belongs to several images.
+    fn scatter(
+        &mut self,
+        row: usize,
+        columns: Range<usize>,
+        tile: &[f32],
+        width: usize,
+        add: bool,
+    ) {
+        for (row, values) in (row..).zip(tile.chunks_exact(width)) {
+            let row_start = (row - self.first_row) * self.row_stride;
+            let mut next = columns.start;
+            while next < columns.end {
+                let (offset, contiguous) = self.place(next);
+                let end = columns.end.min(next + contiguous - self.spare);
+                let values = &values[next - columns.start..end - columns.start];
+                let into = &mut self.data[row_start + offset..][..values.len()];
+                for (into, value) in into.iter_mut().zip(values) {
+                    *into = if add { *into + value } else { *value };
+                }
+                next = end;
+            }
+        }
     }
 }
 
@@ -148,25 +257,12 @@ pub(crate) fn pack<'s>(
     width: usize,
     scratch: &'s mut [f32],
 ) -> &'s [f32] {
-    let size = depth.len() * width;
-    let packed = &mut scratch[..columns.len().div_ceil(width) * size];
-    if size > 0 {
-        for (panel, from) in packed
-            .chunks_exact_mut(size)
-            .zip(columns.clone().step_by(width))
-        {
-            right.pack(
-                depth.clone(),
-                from..columns.end.min(from + width),
-                width,
-                panel,
-            );
-        }
-    }
+    let packed = &mut scratch[..columns.len().div_ceil(width) * width * depth.len()];
+    right.pack(depth, columns, width, packed);
     packed
 }
 
-/// `C = base + A·B` for some rows, some columns and one block of the depth, with B packed.
+/// `C = base + A·B` for some rows, at most [`COLUMNS`] columns and one block of the depth, with B packed.
 pub(crate) fn multiply_packed(
     rows: Range<usize>,
     depth: Range<usize>,
@@ -177,83 +273,47 @@ pub(crate) fn multiply_packed(
     output: &mut Output,
 ) {
     let tile = tiles();
-    let mut buffer = [0.0; TILE_ROWS_MAX * DEPTH];
+    let size = depth.len() * tile.columns;
+    let mut places = [(0, 0); COLUMNS / TILE_COLUMNS_MIN];
+    for (place, from) in places.iter_mut().zip(columns.clone().step_by(tile.columns)) {
+        *place = output.place(from);
+    }
+    let mut buffer = Buffer {
+        values: [0.0; _],
+        runs: [Run::default(); _],
+    };
     for from in rows.clone().step_by(tile.rows) {
         let some = from..rows.end.min(from + tile.rows);
         let left = left.rows(some.clone(), depth.clone(), &mut buffer);
-        for (number, from) in columns.clone().step_by(tile.columns).enumerate() {
-            let panel =
-                &packed[number * depth.len() * tile.columns..][..depth.len() * tile.columns];
-            let columns = from..columns.end.min(from + tile.columns);
-            one_tile(
-                tile,
-                some.clone(),
-                columns,
-                depth.len(),
-                &left,
-                panel,
-                base,
-                output,
-            );
+        let mut bias = [0.0; TILE_ROWS_MAX];
+        if let Base::Bias(values) = base {
+            bias[..some.len()].copy_from_slice(&values[some.clone()]);
         }
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn one_tile(
-    tile: &Tile,
-    rows: Range<usize>,
-    columns: Range<usize>,
-    depth: usize,
-    left: &Rows,
-    panel: &[f32],
-    base: Base,
-    output: &mut Output,
-) {
-    let mut start = [0.0; TILE_ROWS_MAX];
-    if let Base::Bias(bias) = base {
-        start[..rows.len()].copy_from_slice(&bias[rows.clone()]);
-    }
-    let in_place = output.column_stride == 1
-        && columns.len() == tile.columns
-        && columns.start % output.columns_per_image + tile.columns <= output.columns_per_image;
-    if in_place {
-        let first = output.offset(rows.start, columns.start);
-        let start = if matches!(base, Base::Present) {
-            None
-        } else {
-            Some(&start)
+        let start = match base {
+            Base::Present => None,
+            Base::Bias(_) | Base::Zero => Some(&bias),
         };
-        tile.run(
-            rows.len(),
-            tile.columns,
-            depth,
-            left,
-            panel,
-            start,
-            &mut output.data[first..],
-            output.row_stride,
-        );
-        return;
-    }
-    let mut result = [0.0; TILE_ROWS_MAX * TILE_COLUMNS_MAX];
-    tile.run(
-        rows.len(),
-        columns.len(),
-        depth,
-        left,
-        panel,
-        Some(&start),
-        &mut result,
-        tile.columns,
-    );
-    let present = matches!(base, Base::Present);
-    for (result, row) in result.chunks_exact(tile.columns).zip(rows) {
-        for (value, column) in result.iter().zip(columns.clone()) {
-            let offset = output.offset(row, column);
-            let into = &mut output.data[offset];
-            *into = if present { *into + value } else { *value };
+        let row_start = (some.start - output.first_row) * output.row_stride;
+        for (number, from) in columns.clone().step_by(tile.columns).enumerate() {
+            let panel = &packed[number * size..][..size];
+            let columns = from..columns.end.min(from + tile.columns);
+            let (offset, contiguous) = places[number];
+            if tile.written(columns.len()) <= contiguous {
+                let into = &mut output.data[row_start + offset..];
+                tile.run(&left, columns.len(), panel, start, into, output.row_stride);
+            } else {
+                let mut result = [0.0; TILE_ROWS_MAX * TILE_COLUMNS_MAX];
+                tile.run(
+                    &left,
+                    columns.len(),
+                    panel,
+                    Some(&bias),
+                    &mut result,
+                    tile.columns,
+                );
+                let result = &result[..some.len() * tile.columns];
+                output.scatter(some.start, columns, result, tile.columns, start.is_none());
+            }
         }
     }
 }
@@ -289,62 +349,75 @@ impl Left for Matrix<'_> {
         &'a self,
         rows: Range<usize>,
         depth: Range<usize>,
-        buffer: &'a mut [f32],
+        buffer: &'a mut Buffer,
     ) -> Rows<'a> {
+        let Buffer { values, runs } = buffer;
+        runs[0] = Run {
+            start: 0,
+            length: depth.len(),
+        };
         let first = rows.start * self.row_stride + depth.start * self.column_stride;
-        if depth.is_empty() {
-            return Rows {
-                data: &[],
-                row_stride: 0,
-                depth_stride: 0,
-            };
-        }
-        if self.column_stride == 1 {
-            return Rows {
-                data: &self.data[first..],
-                row_stride: self.row_stride,
-                depth_stride: 1,
-            };
-        }
         let width = rows.len();
-        for (number, packed) in buffer.chunks_exact_mut(width).take(depth.len()).enumerate() {
-            let from = first + number * self.column_stride;
-            if self.row_stride == 1 {
-                packed.copy_from_slice(&self.data[from..from + width]);
-            } else {
-                for (row, packed) in packed.iter_mut().enumerate() {
-                    *packed = self.data[from + row * self.row_stride];
+        let (data, row_stride, depth_stride) = if self.column_stride == 1 {
+            (&self.data[first.min(self.data.len())..], self.row_stride, 1)
+        } else {
+            for (number, packed) in values.chunks_exact_mut(width).take(depth.len()).enumerate() {
+                let from = first + number * self.column_stride;
+                if self.row_stride == 1 {
+                    copy_short(&self.data[from..from + width], packed);
+                } else {
+                    for (row, packed) in packed.iter_mut().enumerate() {
+                        *packed = self.data[from + row * self.row_stride];
+                    }
                 }
             }
-        }
-        Rows {
-            data: buffer,
-            row_stride: 1,
-            depth_stride: width,
-        }
+            (&values[..], 1, width)
+        };
+        Rows::new(
+            data,
+            (0..width).map(|row| row * row_stride),
+            depth_stride,
+            &runs[..1],
+        )
     }
 }
 
 impl Right for Matrix<'_> {
-    fn pack(&self, depth: Range<usize>, columns: Range<usize>, width: usize, panel: &mut [f32]) {
-        let first = depth.start * self.row_stride + columns.start * self.column_stride;
-        let used = columns.len();
-        if self.column_stride == 1 {
-            for (number, packed) in panel.chunks_exact_mut(width).enumerate() {
-                let from = first + number * self.row_stride;
-                packed[..used].copy_from_slice(&self.data[from..from + used]);
-                packed[used..].fill(0.0);
+    fn pack(&self, depth: Range<usize>, columns: Range<usize>, width: usize, packed: &mut [f32]) {
+        for (columns, panel) in panels(depth.len(), columns, width, packed) {
+            let first = depth.start * self.row_stride + columns.start * self.column_stride;
+            if self.column_stride == 1 {
+                for (number, row) in panel.chunks_exact_mut(width).enumerate() {
+                    let from = &self.data[first + number * self.row_stride..][..columns.len()];
+                    copy_short(from, &mut row[..columns.len()]);
+                }
+            } else if self.row_stride == 1 {
+                let shape = [columns.len(), depth.len()];
+                transpose::strided(shape, &self.data[first..], self.column_stride, panel, width);
+            } else {
+                for (number, row) in panel.chunks_exact_mut(width).enumerate() {
+                    let from = self.data[first + number * self.row_stride..].iter();
+                    for (to, from) in row[..columns.len()]
+                        .iter_mut()
+                        .zip(from.step_by(self.column_stride))
+                    {
+                        *to = *from;
+                    }
+                }
             }
-            return;
         }
-        if used < width {
-            panel.fill(0.0);
-        }
-        for column in 0..used {
-            let from = first + column * self.column_stride;
-            for (number, packed) in panel.chunks_exact_mut(width).enumerate() {
-                packed[column] = self.data[from + number * self.row_stride];
-            }
-        }
+    }
+}
+
+/// Copies a few values without a call.
+#[inline(always)]
+pub(crate) fn copy_short(from: &[f32], to: &mut [f32]) {
+    let (from, from_rest) = from.as_chunks::<8>();
+    let (to, to_rest) = to.as_chunks_mut::<8>();
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+    for (to, from) in to_rest.iter_mut().zip(from_rest) {
+        *to = *from;
     }
 }

@@ -28,6 +28,7 @@ pub mod lrn;
 pub mod norm;
 pub mod pool;
 pub mod threads;
+mod transpose;
 pub mod update;
 
 pub use conv::Conv2d;
@@ -35,3 +36,4 @@ pub use linear::Linear;
 pub use pool::Pool2d;
 pub use simd::{InstructionSet, instruction_set};
 pub use threads::Threads;
+pub use transpose::transpose;

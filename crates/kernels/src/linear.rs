@@ -197,22 +197,3 @@ fn product(
         }
     });
 }
-
-/// `to[column, row] = from[row, column]` for a row-major `from` of `rows` × `columns`.
-pub fn transpose(rows: usize, columns: usize, from: &[f32], to: &mut [f32]) {
-    /// Side of the squares that are transposed one after the other, so that lines are used while cached.
-    const SIDE: usize = 16;
-    assert_eq!(from.len(), rows * columns);
-    assert_eq!(to.len(), rows * columns);
-    for top in (0..rows).step_by(SIDE) {
-        let bottom = rows.min(top + SIDE);
-        for left in (0..columns).step_by(SIDE) {
-            for column in left..columns.min(left + SIDE) {
-                let to = &mut to[column * rows + top..column * rows + bottom];
-                for (to, row) in to.iter_mut().zip(top..) {
-                    *to = from[row * columns + column];
-                }
-            }
-        }
-    }
-}

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::Conv2d;
-use crate::gemm::{Left, Right, Rows, TILE_COLUMNS_MAX};
+use crate::gemm::{Buffer, DEPTH, Left, Right, Rows, Run, TILE_COLUMNS_MAX, copy_short, panels};
+use crate::transpose;
 
 /// The input of a convolution, padded if windows leave it: every tap of every window is inside.
 #[derive(Clone, Copy)]
@@ -17,14 +18,6 @@ pub(super) struct Windows<'a> {
     stride: [usize; 2],
     /// Height and width of the output; one row of all pixels if every window is one pixel.
     output: [usize; 2],
-}
-
-/// Pixels of one output row: `length` of them, written at `to`, whose first window begins at `from`.
-#[derive(Clone, Copy, Default)]
-struct Run {
-    to: usize,
-    from: usize,
-    length: usize,
 }
 
 impl<'a> Windows<'a> {
@@ -59,97 +52,126 @@ impl<'a> Windows<'a> {
     /// The windows of one group: its channels are the first ones.
     pub fn group(self, group: usize) -> Self {
         Self {
-            data: &self.data[group * self.group_channels * self.channel_stride..],
+            data: self
+                .data
+                .get(group * self.group_channels * self.channel_stride..)
+                .unwrap_or_default(),
             ..self
         }
     }
 
-    /// Where the tap's values begin in a window.
-    fn tap(&self, tap: usize) -> usize {
-        let area = self.kernel[0] * self.kernel[1];
-        let (channel, rest) = (tap / area, tap % area);
-        channel * self.channel_stride
-            + rest / self.kernel[1] * self.row_stride
-            + rest % self.kernel[1]
-    }
-
-    /// The runs that a range of pixels consists of, counted over all images.
-    fn runs(&self, pixels: Range<usize>) -> impl Iterator<Item = Run> {
-        let [height, width] = self.output;
-        let first = pixels.start;
-        let mut next = pixels.start;
-        std::iter::from_fn(move || {
-            if next >= pixels.end {
-                return None;
+    /// Where the values of some taps begin, counted from the beginning of a window.
+    fn taps(&self, taps: Range<usize>) -> impl Iterator<Item = usize> {
+        let [height, width] = self.kernel;
+        let (row, mut x) = (taps.start / width, taps.start % width);
+        let mut y = row % height;
+        let mut channel_start = row / height * self.channel_stride;
+        taps.map(move |_| {
+            let offset = channel_start + y * self.row_stride + x;
+            x += 1;
+            if x == width {
+                x = 0;
+                y += 1;
             }
-            let (row, column) = (next / width, next % width);
-            let (image, row) = (row / height, row % height);
-            let length = (width - column).min(pixels.end - next);
-            let from = image * self.image_stride
-                + row * self.stride[0] * self.row_stride
-                + column * self.stride[1];
-            let run = Run {
-                to: next - first,
-                from,
-                length,
-            };
-            next += length;
-            Some(run)
+            if y == height {
+                y = 0;
+                channel_start += self.channel_stride;
+            }
+            offset
         })
     }
 
-    #[inline(always)]
-    fn copy(&self, run: Run, tap: usize, to: &mut [f32]) {
-        let to = &mut to[run.to..run.to + run.length];
-        let from = &self.data[run.from + tap..];
-        if self.stride[1] == 1 {
-            copy_short(&from[..run.length], to);
-        } else {
-            for (to, from) in to.iter_mut().zip(from.iter().step_by(self.stride[1])) {
-                *to = *from;
+    /// Where the windows of some pixels, counted over all images, begin: one run per output row.
+    fn runs(&self, pixels: Range<usize>) -> impl Iterator<Item = Run> {
+        let [height, width] = self.output;
+        let (row, mut column) = (pixels.start / width, pixels.start % width);
+        let mut image_start = row / height * self.image_stride;
+        let mut row = row % height;
+        let mut left = pixels.len();
+        std::iter::from_fn(move || {
+            if left == 0 {
+                return None;
             }
-        }
+            let length = (width - column).min(left);
+            let start =
+                image_start + row * self.stride[0] * self.row_stride + column * self.stride[1];
+            left -= length;
+            column = 0;
+            row += 1;
+            if row == height {
+                row = 0;
+                image_start += self.image_stride;
+            }
+            Some(Run { start, length })
+        })
     }
 }
 
-/// Copies a few values without a call for the lengths that tiles and common planes have.
-#[inline(always)]
-fn copy_short(from: &[f32], to: &mut [f32]) {
-    #[inline(always)]
-    fn fixed<const N: usize>(from: &[f32], to: &mut [f32]) {
-        let from: &[f32; N] = from.try_into().expect("the caller matched the length");
-        to.copy_from_slice(from);
+/// Copies of a fixed number of values each that fill one row of a panel: (to, from).
+struct Copies {
+    list: [(usize, usize); TILE_COLUMNS_MAX],
+    count: usize,
+}
+
+impl Copies {
+    fn new() -> Self {
+        Self {
+            list: [(0, 0); TILE_COLUMNS_MAX],
+            count: 0,
+        }
     }
-    match from.len() {
-        4 => fixed::<4>(from, to),
-        8 => fixed::<8>(from, to),
-        16 => fixed::<16>(from, to),
-        32 => fixed::<32>(from, to),
-        length if length < 16 => {
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = *from;
+
+    /// Adds copies of `size` values that cover `length` ones; the last one overlaps if need be.
+    fn cover(&mut self, size: usize, to: usize, from: usize, length: usize) {
+        for at in (0..length).step_by(size) {
+            let at = at.min(length - size);
+            self.list[self.count] = (to + at, from + at);
+            self.count += 1;
+        }
+    }
+
+    /// Makes the copies for every tap of a panel with rows of `width` values.
+    #[inline(always)]
+    fn run<const SIZE: usize>(
+        &self,
+        from: &[f32],
+        taps: &[usize],
+        width: usize,
+        panel: &mut [f32],
+    ) {
+        for (to, start) in &self.list[..self.count] {
+            for (tap, row) in taps.iter().zip(panel.chunks_exact_mut(width)) {
+                row[*to..][..SIZE].copy_from_slice(&from[start + tap..][..SIZE]);
             }
         }
-        _ => to.copy_from_slice(from),
     }
 }
 
 impl Right for Windows<'_> {
-    fn pack(&self, taps: Range<usize>, pixels: Range<usize>, width: usize, panel: &mut [f32]) {
-        let mut runs = [Run::default(); TILE_COLUMNS_MAX];
-        let mut count = 0;
-        let used = pixels.len();
-        for (run, place) in self.runs(pixels).zip(&mut runs) {
-            *place = run;
-            count += 1;
+    fn pack(&self, depth: Range<usize>, pixels: Range<usize>, width: usize, packed: &mut [f32]) {
+        let mut taps = [0; DEPTH];
+        let taps = &mut taps[..depth.len()];
+        for (place, tap) in taps.iter_mut().zip(self.taps(depth.clone())) {
+            *place = tap;
         }
-        let runs = &runs[..count];
-        for (tap, row) in taps.zip(panel.chunks_exact_mut(width)) {
-            let tap = self.tap(tap);
-            for run in runs {
-                self.copy(*run, tap, row);
+        for (pixels, panel) in panels(depth.len(), pixels, width, packed) {
+            let [mut eights, mut fours, mut ones] = [Copies::new(), Copies::new(), Copies::new()];
+            let mut to = 0;
+            for run in self.runs(pixels) {
+                match run.length {
+                    8.. if self.stride[1] == 1 => eights.cover(8, to, run.start, run.length),
+                    4.. if self.stride[1] == 1 => fours.cover(4, to, run.start, run.length),
+                    _ => {
+                        for at in 0..run.length {
+                            ones.cover(1, to + at, run.start + at * self.stride[1], 1);
+                        }
+                    }
+                }
+                to += run.length;
             }
-            row[used..].fill(0.0);
+            eights.run::<8>(self.data, taps, width, panel);
+            fours.run::<4>(self.data, taps, width, panel);
+            ones.run::<1>(self.data, taps, width, panel);
         }
     }
 }
@@ -159,35 +181,19 @@ impl Left for Windows<'_> {
         &'a self,
         taps: Range<usize>,
         pixels: Range<usize>,
-        buffer: &'a mut [f32],
+        buffer: &'a mut Buffer,
     ) -> Rows<'a> {
-        let depth = pixels.len();
-        let Some(first) = self.runs(pixels.clone()).next() else {
-            return Rows {
-                data: &[],
-                row_stride: 0,
-                depth_stride: 0,
-            };
-        };
-        if self.kernel == [1, 1] && first.length == depth {
-            let data = &self.data[first.from + self.tap(taps.start)..];
-            return Rows {
-                data,
-                row_stride: self.channel_stride,
-                depth_stride: self.stride[1],
-            };
+        let mut count = 0;
+        for (place, run) in buffer.runs.iter_mut().zip(self.runs(pixels)) {
+            *place = run;
+            count += 1;
         }
-        for (tap, row) in taps.zip(buffer.chunks_exact_mut(depth)) {
-            let tap = self.tap(tap);
-            for run in self.runs(pixels.clone()) {
-                self.copy(run, tap, row);
-            }
-        }
-        Rows {
-            data: buffer,
-            row_stride: depth,
-            depth_stride: 1,
-        }
+        Rows::new(
+            self.data,
+            self.taps(taps),
+            self.stride[1],
+            &buffer.runs[..count],
+        )
     }
 }
 
@@ -228,18 +234,14 @@ impl<'a> Planes<'a> {
 }
 
 impl Right for Planes<'_> {
-    fn pack(&self, channels: Range<usize>, pixels: Range<usize>, width: usize, panel: &mut [f32]) {
-        let used = pixels.len();
-        for (to, from, length) in self.parts(pixels) {
-            for (channel, row) in channels.clone().zip(panel.chunks_exact_mut(width)) {
-                let from = from + channel * self.pixels;
-                copy_short(&self.data[from..from + length], &mut row[to..to + length]);
+    fn pack(&self, channels: Range<usize>, pixels: Range<usize>, width: usize, packed: &mut [f32]) {
+        for (pixels, panel) in panels(channels.len(), pixels, width, packed) {
+            for (to, from, length) in self.parts(pixels) {
+                for (channel, row) in channels.clone().zip(panel.chunks_exact_mut(width)) {
+                    let from = from + channel * self.pixels;
+                    copy_short(&self.data[from..from + length], &mut row[to..to + length]);
+                }
             }
-        }
-        if used < width {
-            panel
-                .chunks_exact_mut(width)
-                .for_each(|row| row[used..].fill(0.0));
         }
     }
 }
@@ -248,17 +250,18 @@ impl Right for Planes<'_> {
 pub(super) struct TransposedPlanes<'a>(Planes<'a>);
 
 impl Right for TransposedPlanes<'_> {
-    fn pack(&self, pixels: Range<usize>, channels: Range<usize>, width: usize, panel: &mut [f32]) {
-        let used = channels.len();
-        if used < width {
-            panel.fill(0.0);
-        }
-        for (to, from, length) in self.0.parts(pixels) {
-            for (column, channel) in channels.clone().enumerate() {
-                let plane = &self.0.data[from + channel * self.0.pixels..][..length];
-                for (row, value) in panel[to * width..].chunks_exact_mut(width).zip(plane) {
-                    row[column] = *value;
-                }
+    fn pack(&self, pixels: Range<usize>, channels: Range<usize>, width: usize, packed: &mut [f32]) {
+        for (channels, panel) in panels(pixels.len(), channels, width, packed) {
+            for (to, from, length) in self.0.parts(pixels.clone()) {
+                let planes = &self.0.data[from + channels.start * self.0.pixels..];
+                let shape = [channels.len(), length];
+                transpose::strided(
+                    shape,
+                    planes,
+                    self.0.pixels,
+                    &mut panel[to * width..],
+                    width,
+                );
             }
         }
     }
@@ -301,32 +304,109 @@ multiversion! {
         let [channels, height, width] = [conv.input[0] / conv.groups, conv.input[1], conv.input[2]];
         let [_, rows, columns] = conv.output;
         let planes = image[group * channels * height * width..].chunks_exact_mut(height * width);
-        let mut taps = tap_gradients.chunks(row_stride);
-        for plane in planes.take(channels) {
-            for y in 0..conv.kernel[0] {
-                for x in 0..conv.kernel[1] {
-                    let Some(tap) = taps.next() else { return };
-                    let valid = inside(x, conv.stride[1], conv.padding[1], width, columns);
-                    if valid.is_empty() {
-                        continue;
+        let area = conv.kernel[0] * conv.kernel[1];
+        for (channel, plane) in planes.take(channels).enumerate() {
+            for x in 0..conv.kernel[1] {
+                let valid = inside(x, conv.stride[1], conv.padding[1], width, columns);
+                if valid.is_empty() {
+                    continue;
+                }
+                let first = valid.start * conv.stride[1] + x - conv.padding[1];
+                let taps = (channel * area + x) * row_stride + valid.start;
+                if conv.stride == [1, 1] {
+                    // Every row of the plane gets the sum over the kernel's rows that reach it at once.
+                    for (row, into) in plane.chunks_exact_mut(width).enumerate() {
+                        let bottom = row + conv.padding[0];
+                        let y = (bottom + 1).saturating_sub(rows)..conv.kernel[0].min(bottom + 1);
+                        if y.is_empty() {
+                            continue;
+                        }
+                        let from = taps + y.start * conv.kernel[1] * row_stride + (bottom - y.start) * columns;
+                        let step = conv.kernel[1] * row_stride - columns;
+                        let from = &tap_gradients[from..];
+                        add_rows(from, step, y.len(), &mut into[first..first + valid.len()]);
                     }
-                    let first = valid.start * conv.stride[1] + x - conv.padding[1];
+                    continue;
+                }
+                for y in 0..conv.kernel[0] {
+                    let tap = &tap_gradients[taps + y * conv.kernel[1] * row_stride..];
                     for row in inside(y, conv.stride[0], conv.padding[0], height, rows) {
-                        let from = &tap[row * columns..][valid.clone()];
+                        let from = &tap[row * columns..][..valid.len()];
                         let into = row * conv.stride[0] + y - conv.padding[0];
                         let into = &mut plane[into * width + first..(into + 1) * width];
-                        if conv.stride[1] == 1 {
-                            for (into, from) in into.iter_mut().zip(from) {
-                                *into += from;
-                            }
-                        } else {
-                            for (into, from) in into.iter_mut().step_by(conv.stride[1]).zip(from) {
-                                *into += from;
-                            }
+                        for (into, from) in into.iter_mut().step_by(conv.stride[1]).zip(from) {
+                            *into += from;
                         }
                     }
                 }
             }
+        }
+    }
+}
+
+/// Adds `count` rows, which begin `step` values apart, to one row.
+#[inline(always)]
+fn add_rows(from: &[f32], step: usize, count: usize, into: &mut [f32]) {
+    let (chunks, rest) = into.as_chunks_mut::<8>();
+    let rest_start = chunks.len() * 8;
+    for (number, into) in chunks.iter_mut().enumerate() {
+        let mut sums = [0.0f32; 8];
+        for row in 0..count {
+            let from = &from[row * step + number * 8..][..8];
+            for (sum, from) in sums.iter_mut().zip(from) {
+                *sum += from;
+            }
+        }
+        for (into, sum) in into.iter_mut().zip(sums) {
+            *into += sum;
+        }
+    }
+    for (column, into) in rest.iter_mut().enumerate() {
+        let mut sum = 0.0;
+        for row in 0..count {
+            sum += from[row * step + rest_start + column];
+        }
+        *into += sum;
+    }
+}
+
+/// `to[row, column] += from[column, row]` for a row-major `to` with rows of `columns` values and a `from` with
+/// rows of `stride` values.
+pub(super) fn add_transposed(from: &[f32], stride: usize, columns: usize, to: &mut [f32]) {
+    /// Side of the squares that are added one after the other, so that lines are used while cached.
+    const SIDE: usize = 16;
+    let rows = to.len() / columns;
+    for top in (0..rows).step_by(SIDE) {
+        for left in (0..columns).step_by(SIDE) {
+            let right = columns.min(left + SIDE);
+            for row in top..rows.min(top + SIDE) {
+                let from = from[left * stride + row..].iter().step_by(stride);
+                for (to, from) in to[row * columns + left..row * columns + right]
+                    .iter_mut()
+                    .zip(from)
+                {
+                    *to += from;
+                }
+            }
+        }
+    }
+}
+
+/// The weights of the convolution that leads back to the input: inputs and outputs of each group swapped,
+/// every kernel turned by half a turn.
+pub(super) fn mirror(conv: &Conv2d, weight: &[f32], mirrored: &mut [f32]) {
+    let [inputs, outputs] = [conv.input[0] / conv.groups, conv.output[0] / conv.groups];
+    let area = conv.kernel[0] * conv.kernel[1];
+    let kernels = mirrored.chunks_exact_mut(area).enumerate();
+    for (number, kernel) in kernels {
+        let (channel, output) = (number / outputs, number % outputs);
+        let (group, input) = (channel / inputs, channel % inputs);
+        let from = ((group * outputs + output) * inputs + input) * area;
+        for (to, from) in kernel
+            .iter_mut()
+            .zip(weight[from..from + area].iter().rev())
+        {
+            *to = *from;
         }
     }
 }

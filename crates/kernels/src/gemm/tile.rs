@@ -1,15 +1,17 @@
 //! The tile: a few rows times a few vectors of columns, accumulated in registers over the depth.
 
-use super::Rows;
+use super::{Rows, Run};
 use crate::simd::{InstructionSet, instruction_set};
 
 /// Rows of the largest tile.
 pub(crate) const TILE_ROWS_MAX: usize = 12;
 /// Columns of the largest tile.
 pub(crate) const TILE_COLUMNS_MAX: usize = 32;
+/// Columns of the smallest tile.
+pub(crate) const TILE_COLUMNS_MIN: usize = 8;
 
-/// One kernel: `(depth, a, a_row, a_depth, b, c, c_row, start)`.
-type Kernel = unsafe fn(usize, *const f32, usize, usize, *const f32, *mut f32, usize, *const f32);
+/// One kernel: `(left, panel, c, c_row, start)`.
+type Kernel = unsafe fn(&Rows, *const f32, *mut f32, usize, *const f32);
 
 /// The tile sizes and kernels of one instruction set.
 pub(crate) struct Tile {
@@ -31,47 +33,38 @@ pub(crate) fn tiles() -> &'static Tile {
 }
 
 impl Tile {
-    /// `C = start + A·B`, or `C += A·B` without a start, for `rows` × `columns` of the tile.
+    /// Columns that a tile of this many columns writes: whole vectors.
+    pub fn written(&self, columns: usize) -> usize {
+        if columns > self.columns / 2 {
+            self.columns
+        } else {
+            self.columns / 2
+        }
+    }
+
+    /// `C = start + A·B`, or `C += A·B` without a start, for the rows of `left` and [`Self::written`] columns.
     ///
-    /// `panel` holds `depth` rows of `self.columns` values. Writes whole vectors: `columns` rounded up to half
-    /// a tile.
-    #[allow(clippy::too_many_arguments)]
+    /// `panel` holds, for every depth, a row of `self.columns` values.
     #[inline(always)]
     pub fn run(
         &self,
-        rows: usize,
-        columns: usize,
-        depth: usize,
         left: &Rows,
+        columns: usize,
         panel: &[f32],
         start: Option<&[f32; TILE_ROWS_MAX]>,
         c: &mut [f32],
         c_row: usize,
     ) {
-        assert!(rows >= 1 && rows <= self.rows && columns >= 1 && columns <= self.columns);
-        let vectors = if columns > self.columns / 2 { 2 } else { 1 };
-        assert!(panel.len() >= depth * self.columns);
-        assert!(c.len() >= (rows - 1) * c_row + vectors * (self.columns / 2));
-        if depth > 0 {
-            let last = (rows - 1) * left.row_stride + (depth - 1) * left.depth_stride;
-            assert!(left.data.len() > last);
-        }
-        let kernel = self.kernels[rows - 1][vectors - 1];
+        let rows = left.count;
+        assert!(rows >= 1 && columns >= 1 && columns <= self.columns);
+        assert!(c.len() >= (rows - 1) * c_row + self.written(columns));
+        assert!(panel.len() >= left.depth * self.columns);
+        let kernel = self.kernels[rows - 1][usize::from(columns > self.columns / 2)];
         let start = start.map_or(std::ptr::null(), |start| start.as_ptr());
-        // SAFETY: the assertions above cover every element that a kernel of this many rows and vectors reads
-        // or writes; `start` is null or has a value for every row; this instruction set was detected.
-        unsafe {
-            kernel(
-                depth,
-                left.data.as_ptr(),
-                left.row_stride,
-                left.depth_stride,
-                panel.as_ptr(),
-                c.as_mut_ptr(),
-                c_row,
-                start,
-            );
-        }
+        // SAFETY: `Rows::new` and the assertions above cover every element that a kernel of this many rows and
+        // vectors reads or writes; `start` is null or has a value for every row; this instruction set was
+        // detected.
+        unsafe { kernel(left, panel.as_ptr(), c.as_mut_ptr(), c_row, start) };
     }
 }
 
@@ -98,17 +91,13 @@ trait Vector: Copy {
 }
 
 /// # Safety
-/// `a` can be read at `row * a_row + d * a_depth` for every row below `ROWS` and d below `depth`, `b` at
-/// `depth * 2` vectors, `c` be read and written at `VECTORS` vectors from every `row * c_row`, `start` is null or
-/// has `ROWS` values, and the processor has the instructions of `V`.
-#[allow(clippy::too_many_arguments)]
+/// The first `ROWS` rows of `left` lie in its data for all of its runs, `panel` can be read at 2 vectors per
+/// depth, `c` be read and written at `VECTORS` vectors from every `row * c_row`, `start` is null or has `ROWS`
+/// values, and the processor has the instructions of `V`.
 #[inline(always)]
 unsafe fn kernel<V: Vector, const ROWS: usize, const VECTORS: usize>(
-    depth: usize,
-    a: *const f32,
-    a_row: usize,
-    a_depth: usize,
-    b: *const f32,
+    left: &Rows,
+    panel: *const f32,
     c: *mut f32,
     c_row: usize,
     start: *const f32,
@@ -116,21 +105,24 @@ unsafe fn kernel<V: Vector, const ROWS: usize, const VECTORS: usize>(
     // SAFETY: the caller's promises are exactly the reads and writes below.
     unsafe {
         let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
-        let mut a = a;
-        let mut b = b;
-        for _ in 0..depth {
-            let mut right = [V::splat(0.0); VECTORS];
-            for (vector, right) in right.iter_mut().enumerate() {
-                *right = V::load(b.add(vector * V::LANES));
-            }
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let left = V::splat(*a.add(row * a_row));
-                for (sum, right) in sums.iter_mut().zip(right) {
-                    *sum = sum.multiply_add(left, right);
+        let rows: [usize; ROWS] = std::array::from_fn(|row| left.rows[row]);
+        let mut panel = panel;
+        for Run { start, length } in left.runs {
+            let mut a = left.data.as_ptr().wrapping_add(*start);
+            for _ in 0..*length {
+                let mut right = [V::splat(0.0); VECTORS];
+                for (vector, right) in right.iter_mut().enumerate() {
+                    *right = V::load(panel.add(vector * V::LANES));
                 }
+                for (sums, row) in sums.iter_mut().zip(rows) {
+                    let left = V::splat(*a.add(row));
+                    for (sum, right) in sums.iter_mut().zip(right) {
+                        *sum = sum.multiply_add(left, right);
+                    }
+                }
+                a = a.wrapping_add(left.depth_stride);
+                panel = panel.wrapping_add(2 * V::LANES);
             }
-            a = a.wrapping_add(a_depth);
-            b = b.wrapping_add(2 * V::LANES);
         }
         for (row, sums) in sums.iter().enumerate() {
             for (vector, sum) in sums.iter().enumerate() {
@@ -150,19 +142,15 @@ unsafe fn kernel<V: Vector, const ROWS: usize, const VECTORS: usize>(
 macro_rules! kernels {
     ($vector:ty, [$($rows:literal),*], $attribute:meta) => {{
         #[$attribute]
-        #[allow(clippy::too_many_arguments)]
         unsafe fn run<const ROWS: usize, const VECTORS: usize>(
-            depth: usize,
-            a: *const f32,
-            a_row: usize,
-            a_depth: usize,
-            b: *const f32,
+            left: &Rows,
+            panel: *const f32,
             c: *mut f32,
             c_row: usize,
             start: *const f32,
         ) {
             // SAFETY: the caller's promises are the same, and the attribute names the instructions.
-            unsafe { kernel::<$vector, ROWS, VECTORS>(depth, a, a_row, a_depth, b, c, c_row, start) }
+            unsafe { kernel::<$vector, ROWS, VECTORS>(left, panel, c, c_row, start) }
         }
         &[$([run::<$rows, 1>, run::<$rows, 2>]),*]
     }};
@@ -211,7 +199,7 @@ static BASELINE: Tile = Tile {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Tile, Vector, kernel};
+    use super::{Rows, Tile, Vector, kernel};
     use std::arch::x86_64::*;
 
     pub(super) static AVX2: Tile = Tile {
