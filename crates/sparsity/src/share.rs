@@ -10,7 +10,7 @@ use crate::{Budget, BudgetError, LayerBudget, LayerShape, Mask, Plan, Ranked, Sp
 ///
 /// `density` is the kept fraction of all *thresholded* weights: those of layers that `keep_dense` does not name, which keep all of theirs.
 /// At a threshold before the last, [`Budget::PerLayer`] scales the dropped fraction of each layer like that of the whole network.
-/// A `k` is brought to the [nearest](Structure::nearest) that the structure can keep; unstructured, totals are as exact as [`Budget`] says.
+/// A `k` is brought to the [nearest](crate::Structure::nearest) that the structure can keep; unstructured, totals are as exact as [`Budget`] says.
 /// With falling density (and, for a global budget, supports given) no layer's `k` rises, so that thresholds nest.
 ///
 /// `scores`, one entry for every layer, are needed for a global budget only, and ignored by the others.

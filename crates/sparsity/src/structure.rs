@@ -9,6 +9,7 @@ use thiserror::Error;
 /// The pattern that the kept weights of a layer form.
 ///
 /// A weight tensor of shape `[O, …]` is seen as the matrix `[O, columns]` with `columns` the product of the rest (`I·kh·kw`).
+/// Sizes of 0, which the text form refuses, count as 1.
 /// Written `"unstructured"`, `"2:4"`, `"block:4x1"` (rows × columns of the matrix) or `"filter"`.
 ///
 /// What `k`, always counted in weights, means for each:
@@ -71,7 +72,10 @@ impl Structure {
         }
         match self {
             Structure::Unstructured => k,
-            Structure::NOfM { n, m } => rows * (columns / m * n + kept_of_group(columns % m, n, m)),
+            Structure::NOfM { n, m } => {
+                let (groups, ragged) = (columns / m.max(1), columns % m.max(1));
+                rows * (groups * n.min(m.max(1)) + kept_of_group(ragged, n, m))
+            }
             Structure::Block { .. } | Structure::Filter => {
                 let (tile_rows, tile_columns) = self.tile(rows, columns);
                 let size = tile_rows * tile_columns;
@@ -102,7 +106,7 @@ impl Structure {
             Structure::Block {
                 rows: r,
                 columns: c,
-            } => (r.min(rows), c.min(columns)),
+            } => (r.min(rows).max(1), c.min(columns).max(1)),
             Structure::Filter => (1, columns),
             Structure::Unstructured | Structure::NOfM { .. } => (1, 1),
         }
@@ -111,7 +115,7 @@ impl Structure {
 
 /// How many of a group of `len ≤ m` columns are kept under N:M.
 pub(crate) fn kept_of_group(len: usize, n: usize, m: usize) -> usize {
-    (len * n).div_ceil(m)
+    (len * n).div_ceil(m.max(1)).min(len)
 }
 
 impl fmt::Display for Structure {
@@ -233,6 +237,14 @@ mod tests {
         assert_eq!(k("block:4x4", &[5, 5], 0.9), 16);
         assert_eq!(k("block:4x4", &[5, 5], 0.97), 25);
         assert_eq!(k("block:64x64", &[5, 5], 0.1), 25);
+    }
+
+    #[test]
+    fn sizes_of_zero_count_as_one() {
+        let (rows, columns) = (0, 0);
+        assert_eq!(Structure::Block { rows, columns }.nearest(&[3, 4], 5), 5);
+        assert_eq!(Structure::NOfM { n: 1, m: 0 }.nearest(&[3, 4], 5), 12);
+        assert_eq!(Structure::NOfM { n: 0, m: 0 }.nearest(&[3, 4], 5), 0);
     }
 
     #[test]

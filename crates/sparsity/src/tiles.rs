@@ -123,19 +123,22 @@ pub(crate) fn highest_of_groups(matrix: Matrix, n: usize, m: usize) -> Result<Ma
     let mut mask = Mask::none(matrix.single.score.len());
     let mut group = Vec::with_capacity(m.min(matrix.columns));
     for row in 0..matrix.rows {
-        for left in (0..matrix.columns).step_by(m) {
+        for left in (0..matrix.columns).step_by(m.max(1)) {
             let start = row * matrix.columns + left;
-            let len = m.min(matrix.columns - left);
+            let len = m.max(1).min(matrix.columns - left);
             let kept = kept_of_group(len, n, m);
+            // Rank and place in one number, all different, so that equal scores are ordered by index.
             group.clear();
-            group.extend((start..start + len).filter(|&i| matrix.ranked(i)));
-            if group.len() < kept {
-                return Err(start);
+            for offset in (0..len).filter(|&offset| matrix.ranked(start + offset)) {
+                let rank = u64::from(key(matrix.single.score[start + offset]));
+                group.push(rank << 32 | u64::from(u32::MAX - offset as u32));
             }
-            // A stable sort keeps equal scores in index order.
-            group.sort_by_key(|&i| std::cmp::Reverse(key(matrix.single.score[i])));
-            for &index in &group[..kept] {
-                mask.set(index, true);
+            let Some(rest) = group.len().checked_sub(kept) else {
+                return Err(start);
+            };
+            group.select_nth_unstable(rest);
+            for &entry in &group[rest..] {
+                mask.set(start + (u32::MAX - entry as u32) as usize, true);
             }
         }
     }
