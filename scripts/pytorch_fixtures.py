@@ -45,14 +45,11 @@ A file is one JSON object:
     logits_before                 {values, deviation}: the first logits, row-major [images, classes], of the images of step 0
                                   in evaluation mode, before any step
     logits_after                  the same after the last step
-    probabilities                 null, or softmax of `logits_after` if the network ends in softmax
-    parameters[]                  {name, shape, scale, offset, check, gradient, change, average}
-    statistics[]                  {name, shape, scale, offset, check, final}
+    parameters[]                  {name, shape, scale, offset, check, gradient, change, average}, running statistics included
 
-`check` = the first generated values. `gradient` = of step 0, before masks, clipping and decay. `change` = weights after
-the last step minus weights before the first. `average` = moving average (from the starting weights on: average = d average
-+ (1 - d) W after each step) minus starting weights, or null. `final` = running statistic after the last step. Each of
-these is a summary {norm, sum, samples, deviations}: `samples` are all elements of a tensor that has no more than `samples` of
+`check` = the first generated values. `gradient` = of step 0, before masks, clipping and decay; null for running statistics.
+`change` = values after the last step minus values before the first. `average` = moving average (from the starting values on:
+average = d average + (1 - d) W after each step) minus starting values, or null. Each of these is a summary {norm, sum, samples, deviations}: `samples` are all elements of a tensor that has no more than `samples` of
 them, else the elements bits(j) mod length of the name "X.samples", j = 0, 1, ...
 
 Values are computed in float64. Deviations say what float32 may cost, the largest over PyTorch's float32 code paths (oneDNN, plain,
@@ -171,6 +168,10 @@ def case(name, network=None, batch=4, rates=(0.05, 0.05, 0.05), kind="sgd", **se
     }
 
 
+# The draw of the layer types whose first draw comes too close to a branch.
+DRAWS = {"odd": 18, "globalpool": 39, "maxpool-ceil": 24, "conv-groups": 22, "conv-oblong": 33}
+
+
 def cases():
     layer_types = [
         "conv-plain", "conv-strided", "conv-oblong", "conv-groups", "linear", "batchnorm",
@@ -179,8 +180,8 @@ def cases():
         "lrn", "dropout", "residual", "softmax", "odd",
     ]  # fmt: skip
     for name in layer_types:
-        own = {"rates": (0.005,) * 3, "draw": 27} if name == "odd" else {}
-        yield case(f"layer-{name}", f"networks/{name}.toml", batch=5, weight_decay=1e-3, **own)
+        own = {"rates": (0.005,) * 3} if name == "odd" else {}
+        yield case(f"layer-{name}", f"networks/{name}.toml", batch=9, draw=DRAWS.get(name, 0), weight_decay=1e-3, **own)
 
     # The rate drops before the third step: Caffe's and PyTorch's forms part there.
     drop = (0.1, 0.1, 0.01, 0.01)
@@ -214,15 +215,17 @@ def cases():
         epsilon=1e-4,
     )
 
-    yield case("zoo-lenet-300-100", "lenet-300-100", rates=(0.02,) * 5, weight_decay=5e-4)
+    yield case("optimizer-ema-batchnorm", "networks/batchnorm.toml", batch=6, draw=8, ema_decay=0.8)
+
+    yield case("zoo-lenet-300-100", "lenet-300-100", batch=10, rates=(0.02,) * 5, weight_decay=5e-4)
     yield case("zoo-lenet5", "lenet5", draw=55, rates=(0.002,) * 5, weight_decay=5e-4, nesterov=True)
     yield case("zoo-nin-mnist", "nin-mnist", batch=2, draw=72, rates=(0.005,) * 2, weight_decay=5e-4)
     yield case("zoo-nin-cifar10", "nin-cifar10", batch=1, draw=98, rates=(0.002,) * 2, weight_decay=1e-4)
     yield case("zoo-nin-cifar100", "nin-cifar100", batch=1, draw=26, rates=(0.002,) * 2, kind="caffe-sgd", weight_decay=1e-4)
     yield case("zoo-resnet20", "resnet20", batch=2, draw=33, rates=(0.005,) * 3, weight_decay=5e-4, samples=3)
-    yield case("zoo-alexnet", "alexnet", batch=1, rates=(0.01,), kind="caffe-sgd", weight_decay=5e-4)
-    yield case("zoo-caffenet", "caffenet", batch=1, rates=(0.01,), kind="caffe-sgd", weight_decay=5e-4)
-    yield case("zoo-nin-imagenet", "nin-imagenet", batch=1, rates=(0.01,), weight_decay=5e-4)
+    yield case("zoo-alexnet", "alexnet", batch=1, draw=7, rates=(0.01,), kind="caffe-sgd", weight_decay=5e-4)
+    yield case("zoo-caffenet", "caffenet", batch=1, draw=8, rates=(0.01,), kind="caffe-sgd", weight_decay=5e-4)
+    yield case("zoo-nin-imagenet", "nin-imagenet", batch=1, draw=28, rates=(0.01,), weight_decay=5e-4)
 
 
 # Training.
@@ -336,8 +339,8 @@ def train(settings, dtype, path, margins=None, enough=0.0):
     named = network.named()
     trainable = {name: tensor for name, tensor in named.items() if tensor.requires_grad}
     optimizer = make_optimizer(network, settings)
-    average = {n: t.detach().clone() for n, t in trainable.items()} if settings["ema_decay"] is not None else None
-    result = {"loss": [], "gradient_norm": [], "gradient": {}, "change": {}, "average": {}, "final": {}}
+    average = {n: t.detach().clone() for n, t in named.items()} if settings["ema_decay"] is not None else None
+    result = {"loss": [], "gradient_norm": [], "gradient": {}, "change": {}, "average": {}}
 
     def batch(step):
         shape = (settings["batch"], *network.input)
@@ -377,19 +380,16 @@ def train(settings, dtype, path, margins=None, enough=0.0):
                     if slot.shape == mask.shape:
                         slot.mul_(mask)
             if average is not None:
-                for name, tensor in trainable.items():
+                for name, tensor in named.items():
                     average[name].lerp_(tensor, 1 - settings["ema_decay"])
         result["loss"].append(loss.item())
         result["gradient_norm"].append(norm)
 
     result["logits_after"] = evaluate()
     for name, tensor in named.items():
-        if name in trainable:
-            result["change"][name] = array(tensor) - start[name]
-            if average is not None:
-                result["average"][name] = array(average[name]) - start[name]
-        else:
-            result["final"][name] = array(tensor)
+        result["change"][name] = array(tensor) - start[name]
+        if average is not None:
+            result["average"][name] = array(average[name]) - start[name]
     return result
 
 
@@ -461,22 +461,13 @@ def fixture(settings):
     record["gradient_norm"] = series(exact["gradient_norm"], [other["gradient_norm"] for other in others])
     record["logits_before"] = first("logits_before")
     record["logits_after"] = first("logits_after")
-    record["probabilities"] = None
-    if network.ends_in_softmax:
-        for run in [exact, *others]:
-            run["probabilities"] = torch.softmax(torch.from_numpy(run["logits_after"]), 1).numpy()
-        record["probabilities"] = first("probabilities")
-    record["parameters"], record["statistics"] = [], []
+    record["parameters"] = []
     for name, tensor in network.named().items():
         entry = describe(network, name, tensor)
-        if tensor.requires_grad:
-            entry["gradient"] = of("gradient", name)
-            entry["change"] = of("change", name)
-            entry["average"] = of("average", name) if exact["average"] else None
-            record["parameters"].append(entry)
-        else:
-            entry["final"] = of("final", name)
-            record["statistics"].append(entry)
+        entry["gradient"] = of("gradient", name) if tensor.requires_grad else None
+        entry["change"] = of("change", name)
+        entry["average"] = of("average", name) if exact["average"] else None
+        record["parameters"].append(entry)
     return record
 
 
@@ -494,7 +485,8 @@ def write(record, path):
 
 def worst(record, what):
     """The largest deviation relative to the size of what deviates."""
-    return max(entry[what]["deviations"][1] / max(entry[what]["norm"], 1e-30) for entry in record["parameters"])
+    summaries = [entry[what] for entry in record["parameters"] if entry[what]]
+    return max(data["deviations"][1] / max(data["norm"], 1e-30) for data in summaries)
 
 
 # Checking that the stored deviations are fair to an engine that sums in another order.
@@ -530,6 +522,8 @@ def check(settings, path):
     ratios = []
     for entry in record["parameters"]:
         name, data = entry["name"], entry["gradient"]
+        if data is None:
+            continue
         flat = gradients[name].reshape(-1)
         picked = flat[sample_indices(name, flat.size, settings["samples"])]
         largest, norm, total = data["deviations"]
