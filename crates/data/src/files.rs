@@ -8,21 +8,24 @@ use skinny_network::Preprocess;
 use crate::DataError;
 use crate::picture::read_picture;
 
+/// The bytes `[C, H, W]` of a picture once it has been read.
+type Kept = OnceLock<Box<[u8]>>;
+
 /// PNG and JPEG files that are brought to one shape when they are read.
 #[derive(Clone, Debug)]
 pub struct Files {
     paths: Vec<PathBuf>,
     geometry: Preprocess,
-    /// Each picture once it has been read, if the set may be kept in memory. Its values are whole
-    /// numbers, so what is kept is what was read.
-    kept: Option<Arc<[OnceLock<Box<[u8]>>]>>,
+    /// One for each file, if the set may be kept in memory. Values are whole numbers, so what is kept
+    /// is what was read.
+    kept: Option<Arc<[Kept]>>,
 }
 
 impl Files {
     /// The files `paths`, resized and cropped by `geometry`; with `keep`, each is decoded only once.
     #[must_use]
     pub fn new(paths: Vec<PathBuf>, geometry: Preprocess, keep: bool) -> Self {
-        let kept = keep.then(|| paths.iter().map(|_| OnceLock::new()).collect());
+        let kept = keep.then(|| paths.iter().map(|_| Kept::new()).collect());
         Self {
             paths,
             geometry,
@@ -73,7 +76,7 @@ impl Files {
         image: &mut [f32],
     ) -> Result<(), DataError> {
         let kept = self.kept.as_ref().map(|kept| &kept[index]);
-        if let Some(bytes) = kept.and_then(OnceLock::get) {
+        if let Some(bytes) = kept.and_then(Kept::get) {
             for (value, &byte) in image.iter_mut().zip(bytes) {
                 *value = f32::from(byte);
             }
