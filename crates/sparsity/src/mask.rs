@@ -245,6 +245,13 @@ impl Mask {
         }
     }
 
+    /// Keeps weight `index`, which must be below the length, if `keep`; without a branch.
+    #[inline]
+    pub(crate) fn merge(&mut self, index: usize, keep: bool) {
+        debug_assert!(index < self.len);
+        self.words[index / 64] |= u64::from(keep) << (index % 64);
+    }
+
     /// The mask whose words are given, which the caller knows to have no dead bits set.
     pub(crate) fn from_live_words(len: usize, words: Vec<u64>) -> Self {
         debug_assert!(Mask::from_words(len, words.clone()).is_ok());

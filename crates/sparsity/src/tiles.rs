@@ -115,6 +115,9 @@ fn keep_highest_of_tile(matrix: Matrix, grid: &Grid, tile: usize, count: usize, 
     }
 }
 
+/// Groups up to this size are ranked by comparing all pairs, which takes no unpredictable branch.
+const COUNTED: usize = 16;
+
 /// The mask of the `n` highest of every `m` consecutive columns of a row, ties to the lowest index.
 ///
 /// # Errors
@@ -129,16 +132,31 @@ pub(crate) fn highest_of_groups(matrix: Matrix, n: usize, m: usize) -> Result<Ma
             let kept = kept_of_group(len, n, m);
             // Rank and place in one number, all different, so that equal scores are ordered by index.
             group.clear();
-            for offset in (0..len).filter(|&offset| matrix.ranked(start + offset)) {
-                let rank = u64::from(key(matrix.single.score[start + offset]));
-                group.push(rank << 32 | u64::from(u32::MAX - offset as u32));
+            let entries = matrix.single.score[start..start + len].iter().zip(0u32..);
+            let entries =
+                entries.map(|(&score, place)| u64::from(key(score)) << 32 | u64::from(!place));
+            match matrix.single.support {
+                None => group.extend(entries),
+                Some(support) => {
+                    let ranked = entries.enumerate().filter(|(i, _)| support.get(start + i));
+                    group.extend(ranked.map(|(_, entry)| entry));
+                }
             }
-            let Some(rest) = group.len().checked_sub(kept) else {
+            if group.len() < kept {
                 return Err(start);
-            };
-            group.select_nth_unstable(rest);
-            for &entry in &group[rest..] {
-                mask.set(start + (u32::MAX - entry as u32) as usize, true);
+            }
+            let place = |entry: u64| start + !(entry as u32) as usize;
+            if group.len() <= COUNTED {
+                for &entry in &group {
+                    let above: usize = group.iter().map(|&other| usize::from(other > entry)).sum();
+                    mask.merge(place(entry), above < kept);
+                }
+            } else {
+                let rest = group.len() - kept;
+                group.select_nth_unstable(rest);
+                group[rest..]
+                    .iter()
+                    .for_each(|&entry| mask.merge(place(entry), true));
             }
         }
     }

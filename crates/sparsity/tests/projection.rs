@@ -4,10 +4,11 @@ use proptest::prelude::*;
 use skinny_sparsity::{Mask, Score, Structure, project};
 use std::cmp::Reverse;
 
-const STRUCTURES: [Structure; 7] = [
+const STRUCTURES: [Structure; 8] = [
     Structure::Unstructured,
     Structure::NOfM { n: 2, m: 4 },
     Structure::NOfM { n: 1, m: 3 },
+    Structure::NOfM { n: 5, m: 20 },
     Structure::Block {
         rows: 4,
         columns: 1,
