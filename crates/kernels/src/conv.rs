@@ -8,6 +8,8 @@
 //!
 //! A tap is one (input channel, kernel row, kernel column) of a group.
 
+#[cfg(test)]
+mod tests;
 mod windows;
 
 use crate::elementwise;

@@ -91,3 +91,132 @@ multiversion! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::numbers;
+
+    const DROPOUT: Dropout = Dropout {
+        probability: 0.5,
+        seed: 1,
+        step: 2,
+        layer: 3,
+    };
+
+    /// The mask of one image of `elements` values.
+    fn mask(dropout: &Dropout, image: usize, elements: usize) -> Vec<bool> {
+        let mut output = vec![f32::NAN; elements];
+        dropout.forward(image, elements, &vec![1.0; elements], &mut output);
+        output.iter().map(|x| *x != 0.0).collect()
+    }
+
+    #[test]
+    fn kept_values_are_scaled_and_the_others_are_zero() {
+        let input: Vec<f32> = numbers(1000, 1).iter().map(|x| x + 2.0).collect();
+        for probability in [0.0, 0.1, 0.5, 0.9] {
+            let dropout = Dropout {
+                probability,
+                ..DROPOUT
+            };
+            let mut output = vec![f32::NAN; 1000];
+            dropout.forward(0, 250, &input, &mut output);
+            let factor = 1.0 / (1.0 - probability);
+            assert!(
+                output
+                    .iter()
+                    .zip(&input)
+                    .all(|(y, x)| *y == 0.0 || *y == x * factor)
+            );
+            if probability == 0.0 {
+                assert_eq!(output, input);
+            }
+            let mut gradient = vec![f32::NAN; 1000];
+            dropout.backward(0, 250, &input, &mut gradient);
+            assert_eq!(gradient, output);
+        }
+    }
+
+    #[test]
+    fn as_many_are_kept_as_asked_in_every_image_and_position() {
+        for probability in [0.1f32, 0.5, 0.8] {
+            let dropout = Dropout {
+                probability,
+                ..DROPOUT
+            };
+            let masks: Vec<_> = (0..1000).map(|image| mask(&dropout, image, 1000)).collect();
+            let kept = |count: usize, of: usize, deviations: f64| {
+                let rate = 1.0 - f64::from(probability);
+                let deviation = (rate * (1.0 - rate) * of as f64).sqrt();
+                let difference = (count as f64 - rate * of as f64).abs();
+                assert!(
+                    difference < deviations * deviation,
+                    "{probability}: {count} of {of}"
+                );
+            };
+            kept(
+                masks.iter().flatten().filter(|kept| **kept).count(),
+                1_000_000,
+                4.0,
+            );
+            for number in 0..1000 {
+                kept(
+                    masks[number].iter().filter(|kept| **kept).count(),
+                    1000,
+                    5.0,
+                );
+                kept(masks.iter().filter(|mask| mask[number]).count(), 1000, 5.0);
+            }
+        }
+    }
+
+    #[test]
+    fn masks_of_different_keys_agree_by_chance_only() {
+        let base = mask(&DROPOUT, 5, 10_000);
+        let others = [
+            mask(&DROPOUT, 6, 10_000),
+            mask(&DROPOUT, 4, 10_000),
+            mask(&Dropout { seed: 2, ..DROPOUT }, 5, 10_000),
+            mask(&Dropout { step: 3, ..DROPOUT }, 5, 10_000),
+            mask(
+                &Dropout {
+                    layer: 4,
+                    ..DROPOUT
+                },
+                5,
+                10_000,
+            ),
+            mask(
+                &Dropout {
+                    step: 3,
+                    layer: 2,
+                    ..DROPOUT
+                },
+                5,
+                10_000,
+            ),
+            base[1..].iter().chain(&base[..1]).copied().collect(),
+            base[64..].iter().chain(&base[..64]).copied().collect(),
+        ];
+        for (number, other) in others.iter().enumerate() {
+            let equal = base.iter().zip(other).filter(|(a, b)| a == b).count();
+            assert!(
+                (4700..5300).contains(&equal),
+                "mask {number}: {equal} of 10000"
+            );
+        }
+    }
+
+    #[test]
+    fn the_mask_does_not_depend_on_how_the_batch_is_split() {
+        let input = numbers(8 * 37, 1);
+        let mut whole = vec![f32::NAN; input.len()];
+        DROPOUT.forward(0, 37, &input, &mut whole);
+        let mut parts = vec![f32::NAN; input.len()];
+        for (first, end) in [(0, 1), (1, 4), (4, 8)] {
+            let range = first * 37..end * 37;
+            DROPOUT.forward(first, 37, &input[range.clone()], &mut parts[range]);
+        }
+        assert_eq!(whole, parts);
+    }
+}

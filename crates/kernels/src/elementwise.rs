@@ -44,3 +44,29 @@ multiversion! {
         sums.iter().sum::<f32>() + rest
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::numbers;
+
+    #[test]
+    fn sums_and_products_match_plain_loops() {
+        for length in [0, 1, 15, 16, 17, 100] {
+            let (left, right) = (numbers(length, 1), numbers(length, 2));
+            let mut total = vec![f32::NAN; length];
+            add(&left, &right, &mut total);
+            let mut grown = left.clone();
+            accumulate(&right, &mut grown);
+            let mut scaled = left.clone();
+            scale(&mut scaled, 0.25);
+            for at in 0..length {
+                assert_eq!(total[at], left[at] + right[at]);
+                assert_eq!(grown[at], total[at]);
+                assert_eq!(scaled[at], left[at] * 0.25);
+            }
+            let reference: f64 = left.iter().map(|x| f64::from(*x)).sum();
+            assert!((f64::from(sum(&left)) - reference).abs() < 1e-5);
+        }
+    }
+}

@@ -421,3 +421,126 @@ pub(crate) fn copy_short(from: &[f32], to: &mut [f32]) {
         *to = *from;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, numbers};
+
+    fn product(
+        [rows, depth, columns]: [usize; 3],
+        [left_transposed, right_transposed]: [bool; 2],
+        base: Base,
+        padded: bool,
+    ) {
+        let (a, b) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+        let left = match left_transposed {
+            false => Matrix::row_major(&a, depth),
+            true => Matrix::row_major(&a, rows).transposed(),
+        };
+        let right = match right_transposed {
+            false => Matrix::row_major(&b, columns),
+            true => Matrix::row_major(&b, depth).transposed(),
+        };
+        let width = if padded {
+            packed_width(columns)
+        } else {
+            columns
+        };
+        let mut c = numbers(rows * width, 3);
+        let mut expected = Vec::new();
+        for row in 0..rows {
+            for column in 0..columns {
+                let start = match base {
+                    Base::Zero => 0.0,
+                    Base::Bias(bias) => bias[row],
+                    Base::Present => c[row * width + column],
+                };
+                let mut sum = f64::from(start);
+                for d in 0..depth {
+                    let a = left.data[row * left.row_stride + d * left.column_stride];
+                    let b = right.data[d * right.row_stride + column * right.column_stride];
+                    sum += f64::from(a) * f64::from(b);
+                }
+                expected.push(sum);
+            }
+        }
+        let mut scratch = vec![f32::NAN; scratch_len(columns)];
+        let mut output = match padded {
+            true => Output::padded(&mut c, columns),
+            false => Output::matrix(&mut c, columns, 0),
+        };
+        multiply(
+            [rows, depth, columns],
+            &left,
+            &right,
+            base,
+            &mut output,
+            &mut scratch,
+        );
+        let c: Vec<f32> = c
+            .chunks(width.max(1))
+            .flat_map(|row| row[..columns].to_vec())
+            .collect();
+        assert_close(&c, &expected, &format!("{rows} x {depth} x {columns}"));
+    }
+
+    #[test]
+    fn products_match_plain_loops() {
+        let bias = numbers(100, 4);
+        for shape in [
+            [1, 1, 1],
+            [1, 300, 1],
+            [6, 16, 16],
+            [12, 5, 32],
+            [7, 3, 17],
+            [50, 257, 65],
+            [13, 600, 9],
+            [3, 10, 800],
+            [25, 40, 385],
+            [5, 0, 7],
+            [0, 3, 4],
+            [4, 3, 0],
+        ] {
+            for transposed in [[false, false], [false, true], [true, false], [true, true]] {
+                for base in [Base::Zero, Base::Bias(&bias), Base::Present] {
+                    product(shape, transposed, base, false);
+                    product(shape, transposed, base, true);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_element_has_the_same_bits_wherever_it_is_computed() {
+        let (rows, depth, columns) = (29, 300, 71);
+        let (a, b) = (numbers(rows * depth, 1), numbers(depth * columns, 2));
+        let mut scratch = vec![f32::NAN; scratch_len(columns)];
+        let mut all = |rows: Range<usize>, columns_from: usize, columns_to: usize| {
+            let mut c = vec![f32::NAN; rows.len() * (columns_to - columns_from)];
+            let right = Matrix {
+                data: &b[columns_from..],
+                row_stride: columns,
+                column_stride: 1,
+            };
+            multiply(
+                [rows.len(), depth, columns_to - columns_from],
+                &Matrix::row_major(&a[rows.start * depth..rows.end * depth], depth),
+                &right,
+                Base::Zero,
+                &mut Output::matrix(&mut c, columns_to - columns_from, 0),
+                &mut scratch,
+            );
+            c
+        };
+        let whole = all(0..rows, 0, columns);
+        for (row, column) in [(0, 0), (5, 15), (6, 16), (28, 70), (17, 64)] {
+            let one = all(row..row + 1, column, column + 1);
+            assert_eq!(
+                one[0].to_bits(),
+                whole[row * columns + column].to_bits(),
+                "{row}, {column}"
+            );
+        }
+    }
+}

@@ -197,3 +197,112 @@ fn product(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, numbers};
+
+    #[test]
+    fn linear_layers_match_plain_loops_at_any_number_of_threads() {
+        let pools = [1, 2, 3, 8].map(Threads::new);
+        for (batch, inputs, outputs) in [
+            (1, 1, 1),
+            (1, 7, 3),
+            (3, 1, 5),
+            (64, 280, 50),
+            (17, 30, 100),
+            (5, 513, 97),
+            (400, 30, 10),
+            (33, 49, 50),
+        ] {
+            let layer = Linear { inputs, outputs };
+            let input = numbers(batch * inputs, 1);
+            let weight = numbers(inputs * outputs, 2);
+            let bias = numbers(outputs, 3);
+            let gradient_t = numbers(outputs * batch, 4);
+            let [mut output, mut input_gradient, mut weight_gradient] =
+                [outputs * batch, inputs * batch, inputs * outputs].map(|n| vec![0.0f64; n]);
+            let mut bias_gradient = vec![0.0f64; outputs];
+            for n in 0..batch {
+                for o in 0..outputs {
+                    let gradient = f64::from(gradient_t[o * batch + n]);
+                    bias_gradient[o] += gradient;
+                    output[o * batch + n] = f64::from(bias[o]);
+                    for i in 0..inputs {
+                        let (x, w) = (
+                            f64::from(input[n * inputs + i]),
+                            f64::from(weight[o * inputs + i]),
+                        );
+                        output[o * batch + n] += x * w;
+                        input_gradient[i * batch + n] += gradient * w;
+                        weight_gradient[o * inputs + i] += gradient * x;
+                    }
+                }
+            }
+            let mut bits = Vec::new();
+            for threads in &pools {
+                let mut scratch = vec![f32::NAN; layer.scratch_len(batch)];
+                let [mut y, mut dx, mut dw] =
+                    [outputs * batch, inputs * batch, inputs * outputs].map(|n| vec![f32::NAN; n]);
+                let mut db = vec![f32::NAN; outputs];
+                layer.forward(
+                    threads,
+                    batch,
+                    &input,
+                    &weight,
+                    Some(&bias),
+                    &mut y,
+                    &mut scratch,
+                );
+                layer.backward_input(threads, batch, &gradient_t, &weight, &mut dx, &mut scratch);
+                layer.backward_weight(
+                    threads,
+                    batch,
+                    &gradient_t,
+                    &input,
+                    &mut dw,
+                    Some(&mut db),
+                    &mut scratch,
+                );
+                let what = format!("{layer:?}, batch {batch}, {threads:?}");
+                assert_close(&y, &output, &format!("output, {what}"));
+                assert_close(&dx, &input_gradient, &format!("input gradient, {what}"));
+                assert_close(&dw, &weight_gradient, &format!("weight gradient, {what}"));
+                assert_close(&db, &bias_gradient, &format!("bias gradient, {what}"));
+                let all: Vec<u32> = [y, dx, dw, db]
+                    .iter()
+                    .flatten()
+                    .map(|x| x.to_bits())
+                    .collect();
+                bits.push(all);
+            }
+            assert!(
+                bits.windows(2).all(|pair| pair[0] == pair[1]),
+                "{layer:?}, batch {batch}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_batch_gives_zero_gradients() {
+        let layer = Linear {
+            inputs: 3,
+            outputs: 2,
+        };
+        let threads = Threads::new(2);
+        let mut scratch = vec![f32::NAN; layer.scratch_len(0)];
+        layer.forward(&threads, 0, &[], &[1.0; 6], None, &mut [], &mut scratch);
+        let (mut weight, mut bias) = ([f32::NAN; 6], [f32::NAN; 2]);
+        layer.backward_weight(
+            &threads,
+            0,
+            &[],
+            &[],
+            &mut weight,
+            Some(&mut bias),
+            &mut scratch,
+        );
+        assert_eq!((weight, bias), ([0.0; 6], [0.0; 2]));
+    }
+}

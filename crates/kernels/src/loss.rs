@@ -83,3 +83,117 @@ pub fn argmax(values: &[f32]) -> usize {
     }
     largest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, numbers};
+
+    /// Loss and gradient in `f64`, straight from the definition.
+    fn reference(
+        classes: usize,
+        logits: &[f32],
+        labels: &[u32],
+        smoothing: f64,
+    ) -> (f64, Vec<f64>) {
+        let (mut loss, mut gradient) = (0.0, Vec::new());
+        for (row, label) in logits.chunks(classes).zip(labels) {
+            let total: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+            for (class, x) in row.iter().enumerate() {
+                let probability = f64::from(*x).exp() / total;
+                let here = if class == *label as usize {
+                    1.0 - smoothing
+                } else {
+                    0.0
+                };
+                let target = here + smoothing / classes as f64;
+                loss -= target * probability.ln();
+                gradient.push(probability - target);
+            }
+        }
+        (loss, gradient)
+    }
+
+    #[test]
+    fn loss_gradient_and_hits_match_the_definition() {
+        for (images, classes) in [(1, 2), (5, 10), (64, 10), (3, 1000)] {
+            for smoothing in [0.0, 0.1, 1.0] {
+                let logits: Vec<f32> = numbers(images * classes, 1)
+                    .iter()
+                    .map(|x| 5.0 * x)
+                    .collect();
+                let labels: Vec<u32> = (0..images).map(|n| (n * 7 % classes) as u32).collect();
+                let mut gradient = vec![f32::NAN; logits.len()];
+                let factor = 1.0 / 64.0;
+                let sums = cross_entropy(
+                    classes,
+                    &logits,
+                    &labels,
+                    smoothing,
+                    Some((&mut gradient, factor)),
+                );
+                let (loss, mut expected) =
+                    reference(classes, &logits, &labels, f64::from(smoothing));
+                expected.iter_mut().for_each(|g| *g /= 64.0);
+                assert!(
+                    (sums.loss - loss).abs() < 1e-5 * loss.max(1.0),
+                    "{} not {loss}",
+                    sums.loss
+                );
+                assert_close(&gradient, &expected, "gradient");
+                let hits = (logits.chunks(classes).zip(&labels))
+                    .filter(|(row, label)| row.iter().all(|x| *x <= row[**label as usize]))
+                    .count();
+                assert_eq!(sums.correct, hits);
+                assert_eq!(
+                    cross_entropy(classes, &logits, &labels, smoothing, None),
+                    sums
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn huge_logits_stay_finite_and_nan_is_noticed() {
+        let mut gradient = [f32::NAN; 4];
+        let sums = cross_entropy(
+            2,
+            &[1e30, -1e30, -1e4, 1e4],
+            &[0, 0],
+            0.0,
+            Some((&mut gradient, 1.0)),
+        );
+        assert_eq!(
+            sums,
+            LossSums {
+                loss: 2e4,
+                correct: 1
+            }
+        );
+        assert_eq!(gradient, [0.0, 0.0, -1.0, 1.0]);
+        for logits in [[f32::NAN, 1.0], [1.0, f32::NAN], [f32::INFINITY, 0.0]] {
+            let sums = cross_entropy(2, &logits, &[0], 0.1, None);
+            assert!(sums.loss.is_nan() && sums.correct == 0, "{logits:?}");
+        }
+    }
+
+    #[test]
+    fn softmax_gives_probabilities() {
+        let logits = numbers(4 * 7, 1);
+        let mut values = logits.clone();
+        softmax(7, &mut values);
+        let mut expected = Vec::new();
+        for row in logits.chunks(7) {
+            let total: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+            expected.extend(row.iter().map(|x| f64::from(*x).exp() / total));
+        }
+        assert_close(&values, &expected, "softmax");
+    }
+
+    #[test]
+    fn the_first_of_equals_is_the_largest() {
+        assert_eq!(argmax(&[1.0, 3.0, 3.0]), 1);
+        assert_eq!(argmax(&[2.0, 2.0]), 0);
+        assert_eq!(cross_entropy(2, &[2.0, 2.0], &[1], 0.0, None).correct, 0);
+    }
+}

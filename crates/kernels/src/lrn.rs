@@ -153,3 +153,99 @@ multiversion! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, finite_differences, numbers, weighted};
+
+    fn settings() -> [Lrn; 4] {
+        let caffe = Lrn {
+            size: 5,
+            alpha: 1e-4,
+            beta: 0.75,
+            k: 1.0,
+        };
+        [
+            caffe,
+            Lrn {
+                alpha: 2.0,
+                ..caffe
+            },
+            Lrn {
+                size: 3,
+                alpha: 0.5,
+                beta: 0.6,
+                k: 2.0,
+            },
+            Lrn {
+                size: 1,
+                alpha: 1.0,
+                beta: 1.0,
+                k: 0.5,
+            },
+        ]
+    }
+
+    #[test]
+    fn the_output_matches_plain_loops() {
+        for lrn in settings() {
+            for (images, channels, area) in [(1, 1, 1), (2, 3, 7), (1, 12, 20)] {
+                let input = numbers(images * channels * area, 1);
+                let [mut output, mut scale] = [(); 2].map(|()| vec![f32::NAN; input.len()]);
+                lrn.forward(channels, area, &input, &mut output, &mut scale);
+                let at = |image: usize, channel: usize, pixel: usize| {
+                    f64::from(input[(image * channels + channel) * area + pixel])
+                };
+                let mut reference = Vec::new();
+                for image in 0..images {
+                    for channel in 0..channels {
+                        for pixel in 0..area {
+                            let half = lrn.size / 2;
+                            let squares: f64 = (0..channels)
+                                .filter(|near| near.abs_diff(channel) <= half)
+                                .map(|near| at(image, near, pixel).powi(2))
+                                .sum();
+                            let scale =
+                                f64::from(lrn.k) + f64::from(lrn.alpha) / lrn.size as f64 * squares;
+                            reference
+                                .push(at(image, channel, pixel) * scale.powf(-f64::from(lrn.beta)));
+                        }
+                    }
+                }
+                assert_close(&output, &reference, &format!("{lrn:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_matches_finite_differences() {
+        for lrn in settings() {
+            let (channels, area) = (6, 3);
+            let input = numbers(2 * channels * area, 1);
+            let above = numbers(input.len(), 2);
+            let [mut output, mut scale, mut gradient] =
+                [(); 3].map(|()| vec![f32::NAN; input.len()]);
+            let reference = finite_differences(&input, 1e-2, |input| {
+                lrn.forward(channels, area, input, &mut output, &mut scale);
+                weighted(&output, &above)
+            });
+            lrn.forward(channels, area, &input, &mut output, &mut scale);
+            lrn.backward(
+                channels,
+                area,
+                &input,
+                &output,
+                &scale,
+                &above,
+                &mut gradient,
+            );
+            for (gradient, reference) in gradient.iter().zip(reference) {
+                assert!(
+                    (f64::from(*gradient) - reference).abs() < 2e-3,
+                    "{gradient}, not {reference}"
+                );
+            }
+        }
+    }
+}

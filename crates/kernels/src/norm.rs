@@ -257,3 +257,175 @@ multiversion! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, finite_differences, numbers, weighted};
+
+    const CHANNELS: usize = 3;
+    const EPSILON: f32 = 1e-5;
+
+    /// Mean and variance of a batch that lies in lanes of one, two and the remaining images.
+    fn statistics(area: usize, input: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let image = CHANNELS * area;
+        let count = input.len() / CHANNELS;
+        let lanes = [
+            &input[..image],
+            &input[image..3 * image],
+            &input[3 * image..],
+        ];
+        let [mut total, mut squares, mut partial] = [[0.0; CHANNELS]; 3];
+        let [mut mean, mut variance] = [(); 2].map(|()| vec![f32::NAN; CHANNELS]);
+        for lane in lanes {
+            channel_sums(area, lane, &mut partial);
+            combine(&partial, &mut total);
+        }
+        average(count, &total, &mut mean);
+        for lane in lanes {
+            channel_squares(area, lane, &mean, &mut partial);
+            combine(&partial, &mut squares);
+        }
+        average(count, &squares, &mut variance);
+        (mean, variance)
+    }
+
+    fn forward(
+        area: usize,
+        input: &[f32],
+        scale: &[f32],
+        shift: &[f32],
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let (mean, variance) = statistics(area, input);
+        let mut inverse = vec![f32::NAN; CHANNELS];
+        inverse_deviation(&variance, EPSILON, &mut inverse);
+        let mut output = vec![f32::NAN; input.len()];
+        apply(area, input, &mean, &inverse, scale, shift, &mut output);
+        (output, mean, inverse)
+    }
+
+    #[test]
+    fn output_and_running_statistics_match_plain_loops() {
+        for (images, area) in [(4, 1), (5, 7), (6, 16), (4, 33)] {
+            // A large offset: a difference of two sums would lose the variance.
+            let input: Vec<f32> = numbers(images * CHANNELS * area, 1)
+                .iter()
+                .map(|x| x + 100.0)
+                .collect();
+            let (scale, shift) = (numbers(CHANNELS, 2), numbers(CHANNELS, 3));
+            let (output, mean, _) = forward(area, &input, &scale, &shift);
+            let channel_of = |at: usize| at / area % CHANNELS;
+            let count = (images * area) as f64;
+            let [mut means, mut variances] = [[0.0; CHANNELS]; 2];
+            for (at, x) in input.iter().enumerate() {
+                means[channel_of(at)] += f64::from(*x) / count;
+            }
+            for (at, x) in input.iter().enumerate() {
+                variances[channel_of(at)] +=
+                    (f64::from(*x) - means[channel_of(at)]).powi(2) / count;
+            }
+            let reference: Vec<f64> = (input.iter().enumerate())
+                .map(|(at, x)| {
+                    let channel = channel_of(at);
+                    (f64::from(*x) - means[channel])
+                        / (variances[channel] + f64::from(EPSILON)).sqrt()
+                        * f64::from(scale[channel])
+                        + f64::from(shift[channel])
+                })
+                .collect();
+            // The mean is rounded to 24 bits of 100.
+            let error = (output.iter().zip(&reference)).map(|(y, r)| (f64::from(*y) - r).abs());
+            assert!(error.fold(0.0, f64::max) < 2e-5, "area {area}");
+
+            let (_, variance) = statistics(area, &input);
+            let [mut running_mean, mut running_variance] =
+                [vec![1.0; CHANNELS], vec![2.0; CHANNELS]];
+            let momentum = 0.1;
+            update_running(
+                momentum,
+                images * area,
+                &mean,
+                &variance,
+                &mut running_mean,
+                &mut running_variance,
+            );
+            let expected: Vec<f64> = means.iter().map(|mean| 0.9 + 0.1 * mean).collect();
+            assert_close(&running_mean, &expected, "running mean");
+            let expected: Vec<f64> = variances
+                .iter()
+                .map(|variance| 1.8 + 0.1 * variance * count / (count - 1.0))
+                .collect();
+            assert_close(&running_variance, &expected, "running variance");
+        }
+    }
+
+    #[test]
+    fn the_gradients_match_finite_differences() {
+        for (images, area) in [(4, 1), (5, 4), (4, 9)] {
+            let input = numbers(images * CHANNELS * area, 1);
+            let (scale, shift) = (numbers(CHANNELS, 2), numbers(CHANNELS, 3));
+            let above = numbers(input.len(), 4);
+            let loss = |input: &[f32], scale: &[f32], shift: &[f32]| {
+                weighted(&forward(area, input, scale, shift).0, &above)
+            };
+            let (_, mean, inverse) = forward(area, &input, &scale, &shift);
+            let image = CHANNELS * area;
+            let lanes = [0..image, image..3 * image, 3 * image..input.len()];
+            let [
+                mut shift_total,
+                mut scale_total,
+                mut shift_sums,
+                mut scale_sums,
+            ] = [[0.0; CHANNELS]; 4];
+            for lane in lanes.clone() {
+                backward_sums(
+                    area,
+                    &input[lane.clone()],
+                    &above[lane],
+                    &mean,
+                    &inverse,
+                    &mut shift_sums,
+                    &mut scale_sums,
+                );
+                combine(&shift_sums, &mut shift_total);
+                combine(&scale_sums, &mut scale_total);
+            }
+            let mut gradient = vec![f32::NAN; input.len()];
+            for lane in lanes {
+                backward_apply(
+                    area,
+                    images * area,
+                    &input[lane.clone()],
+                    &above[lane.clone()],
+                    &mean,
+                    &inverse,
+                    &scale,
+                    &shift_total,
+                    &scale_total,
+                    &mut gradient[lane],
+                );
+            }
+            let check = |gradient: &[f64], reference: Vec<f64>| {
+                for (gradient, reference) in gradient.iter().zip(reference) {
+                    assert!(
+                        (gradient - reference).abs() < 3e-3,
+                        "{gradient}, not {reference}"
+                    );
+                }
+            };
+            check(
+                &shift_total,
+                finite_differences(&shift, 1e-2, |shift| loss(&input, &scale, shift)),
+            );
+            check(
+                &scale_total,
+                finite_differences(&scale, 1e-2, |scale| loss(&input, scale, &shift)),
+            );
+            let gradient: Vec<f64> = gradient.iter().map(|g| f64::from(*g)).collect();
+            check(
+                &gradient,
+                finite_differences(&input, 1e-2, |input| loss(input, &scale, &shift)),
+            );
+        }
+    }
+}

@@ -27,7 +27,7 @@ impl Pool2d {
         self.output.iter().product()
     }
 
-    /// The maximum of every window, the first one of equals; NaN counts as the largest.
+    /// The maximum of every window, the first one of equals in the order of rows; NaN counts as the largest.
     ///
     /// `input` is [images, input], `output` and `argmax` [images, output]; `argmax` gets the position of the
     /// maximum in its input plane.
@@ -111,45 +111,121 @@ impl Pool2d {
     }
 }
 
+/// Windows that are computed together.
+const LANES: usize = 8;
+
+/// Columns of the output whose windows lie inside the input, in blocks of [`LANES`]; the last block may overlap
+/// the one before. Empty if there are too few, or if the stride is not one of those that have a block.
+fn blocks(pool: &Pool2d) -> (std::ops::Range<usize>, impl Iterator<Item = usize> + Clone) {
+    let [stride, kernel, padding] = [pool.stride[1], pool.kernel[1], pool.padding[1]];
+    let first = padding.div_ceil(stride);
+    let end =
+        ((pool.input[2] + padding + stride).saturating_sub(kernel) / stride).min(pool.output[2]);
+    let inner = if stride <= 3 && end >= first + LANES {
+        first..end
+    } else {
+        0..0
+    };
+    let last = inner.end.saturating_sub(LANES);
+    (
+        inner.clone(),
+        inner.step_by(LANES).map(move |from| from.min(last)),
+    )
+}
+
 multiversion! {
     fn max_planes(pool: &Pool2d, input: &[f32], output: &mut [f32], argmax: &mut [u32]) {
         let [_, height, width] = pool.input;
         let [_, _, columns] = pool.output;
         let area = pool.output[1] * columns;
+        let (inner, blocks) = blocks(pool);
         let outputs = output.chunks_exact_mut(area).zip(argmax.chunks_exact_mut(area));
         for (plane, (output, argmax)) in input.chunks_exact(height * width).zip(outputs) {
             let rows = output.chunks_exact_mut(columns).zip(argmax.chunks_exact_mut(columns));
             for (row, (output, argmax)) in rows.enumerate() {
                 let window = pool.window(0, row);
-                for (column, (output, argmax)) in output.iter_mut().zip(argmax).enumerate() {
+                for from in blocks.clone() {
+                    let corner = [window.start, window.end, from * pool.stride[1] - pool.padding[1]];
+                    let size = [width, pool.kernel[1]];
+                    let (maxima, positions) = match pool.stride[1] {
+                        1 => max_block::<1>(plane, size, corner),
+                        2 => max_block::<2>(plane, size, corner),
+                        _ => max_block::<3>(plane, size, corner),
+                    };
+                    output[from..from + LANES].copy_from_slice(&maxima);
+                    argmax[from..from + LANES].copy_from_slice(&positions);
+                }
+                for column in (0..inner.start).chain(inner.end..columns) {
                     let span = pool.window(1, column);
                     let mut position = window.start * width + span.start;
-                    let mut maximum = plane[position];
+                    let mut maximum = f32::NEG_INFINITY;
                     for y in window.clone() {
-                        for x in y * width + span.start..y * width + span.end {
-                            let value = plane[x];
-                            let larger = value > maximum || (value.is_nan() && !maximum.is_nan());
-                            maximum = if larger { value } else { maximum };
-                            position = if larger { x } else { position };
+                        let start = y * width + span.start;
+                        for (value, at) in plane[start..start + span.len()].iter().zip(start..) {
+                            let larger = *value > maximum || value.is_nan();
+                            maximum = if larger { *value } else { maximum };
+                            position = if larger { at } else { position };
                         }
                     }
-                    *output = maximum;
-                    *argmax = position as u32;
+                    output[column] = maximum;
+                    argmax[column] = position as u32;
                 }
             }
         }
     }
 }
 
+/// The maxima of [`LANES`] windows side by side, from row `top` to row `bottom`, the first one from column
+/// `left`.
+#[inline(always)]
+fn max_block<const STRIDE: usize>(
+    plane: &[f32],
+    [width, kernel]: [usize; 2],
+    [top, bottom, left]: [usize; 3],
+) -> ([f32; LANES], [u32; LANES]) {
+    let mut maxima = [f32::NEG_INFINITY; LANES];
+    let mut positions: [u32; LANES] =
+        std::array::from_fn(|lane| (top * width + left + lane * STRIDE) as u32);
+    for y in top..bottom {
+        for x in 0..kernel {
+            let start = y * width + left + x;
+            let values = &plane[start..start + (LANES - 1) * STRIDE + 1];
+            for lane in 0..LANES {
+                let value = values[lane * STRIDE];
+                let larger = value > maxima[lane] || value.is_nan();
+                maxima[lane] = if larger { value } else { maxima[lane] };
+                positions[lane] = if larger {
+                    (start + lane * STRIDE) as u32
+                } else {
+                    positions[lane]
+                };
+            }
+        }
+    }
+    (maxima, positions)
+}
+
 multiversion! {
     fn average_planes(pool: &Pool2d, input: &[f32], output: &mut [f32]) {
         let [_, height, width] = pool.input;
         let [_, rows, columns] = pool.output;
+        let (inner, blocks) = blocks(pool);
         let outputs = output.chunks_exact_mut(rows * columns);
         for (plane, output) in input.chunks_exact(height * width).zip(outputs) {
             for (row, output) in output.chunks_exact_mut(columns).enumerate() {
                 let window = pool.window(0, row);
-                for (column, output) in output.iter_mut().enumerate() {
+                for from in blocks.clone() {
+                    let corner = [window.start, window.end, from * pool.stride[1] - pool.padding[1]];
+                    let size = [width, pool.kernel[1]];
+                    let sums = match pool.stride[1] {
+                        1 => sum_block::<1>(plane, size, corner),
+                        2 => sum_block::<2>(plane, size, corner),
+                        _ => sum_block::<3>(plane, size, corner),
+                    };
+                    let count = (window.len() * pool.kernel[1]) as f32;
+                    output[from..from + LANES].copy_from_slice(&sums.map(|sum| sum / count));
+                }
+                for column in (0..inner.start).chain(inner.end..columns) {
                     let span = pool.window(1, column);
                     let mut sum = 0.0;
                     for y in window.clone() {
@@ -157,11 +233,31 @@ multiversion! {
                             sum += value;
                         }
                     }
-                    *output = sum / (window.len() * span.len()) as f32;
+                    output[column] = sum / (window.len() * span.len()) as f32;
                 }
             }
         }
     }
+}
+
+/// The sums of [`LANES`] windows side by side, as in [`max_block`].
+#[inline(always)]
+fn sum_block<const STRIDE: usize>(
+    plane: &[f32],
+    [width, kernel]: [usize; 2],
+    [top, bottom, left]: [usize; 3],
+) -> [f32; LANES] {
+    let mut sums = [0.0; LANES];
+    for y in top..bottom {
+        for x in 0..kernel {
+            let start = y * width + left + x;
+            let values = &plane[start..start + (LANES - 1) * STRIDE + 1];
+            for lane in 0..LANES {
+                sums[lane] += values[lane * STRIDE];
+            }
+        }
+    }
+    sums
 }
 
 multiversion! {
@@ -200,5 +296,203 @@ pub fn global_average_backward(area: usize, output_gradient: &[f32], input_gradi
     assert_eq!(input_gradient.len(), output_gradient.len() * area);
     for (plane, gradient) in input_gradient.chunks_exact_mut(area).zip(output_gradient) {
         plane.fill(gradient / area as f32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, numbers};
+
+    /// A pool with the output shape of PyTorch's rule, rounding up or down.
+    fn pool(
+        input: [usize; 3],
+        kernel: [usize; 2],
+        stride: [usize; 2],
+        padding: [usize; 2],
+        up: bool,
+    ) -> Pool2d {
+        let size = |axis: usize| {
+            let room = input[1 + axis] + 2 * padding[axis] - kernel[axis];
+            let size = if up {
+                room.div_ceil(stride[axis])
+            } else {
+                room / stride[axis]
+            } + 1;
+            // A window never starts beyond the input and the padding before it.
+            size - usize::from((size - 1) * stride[axis] >= input[1 + axis] + padding[axis])
+        };
+        Pool2d {
+            input,
+            output: [input[0], size(0), size(1)],
+            kernel,
+            stride,
+            padding,
+        }
+    }
+
+    fn pools() -> Vec<Pool2d> {
+        let mut pools = vec![
+            pool([2, 24, 24], [2, 2], [2, 2], [0, 0], true),
+            pool([3, 32, 32], [3, 3], [2, 2], [0, 0], true),
+            pool([2, 55, 55], [3, 3], [2, 2], [0, 0], false),
+            pool([1, 1, 1], [1, 1], [1, 1], [0, 0], true),
+            pool([1, 3, 40], [2, 5], [1, 3], [1, 2], true),
+            pool([1, 9, 30], [3, 4], [4, 5], [1, 1], true),
+        ];
+        for up in [false, true] {
+            for size in [4, 7, 8, 17, 25] {
+                for (kernel, stride, padding) in [
+                    (2, 1, 0),
+                    (2, 2, 1),
+                    (3, 1, 1),
+                    (3, 2, 1),
+                    (3, 3, 0),
+                    (4, 3, 2),
+                ] {
+                    pools.push(pool(
+                        [2, size, size],
+                        [kernel; 2],
+                        [stride; 2],
+                        [padding; 2],
+                        up,
+                    ));
+                }
+            }
+        }
+        pools
+    }
+
+    /// The positions, in the input plane, of the window of an output.
+    fn window(pool: &Pool2d, row: usize, column: usize) -> Vec<usize> {
+        let mut positions = Vec::new();
+        for y in row * pool.stride[0]..row * pool.stride[0] + pool.kernel[0] {
+            for x in column * pool.stride[1]..column * pool.stride[1] + pool.kernel[1] {
+                let (Some(y), Some(x)) = (
+                    y.checked_sub(pool.padding[0]),
+                    x.checked_sub(pool.padding[1]),
+                ) else {
+                    continue;
+                };
+                if y < pool.input[1] && x < pool.input[2] {
+                    positions.push(y * pool.input[2] + x);
+                }
+            }
+        }
+        positions
+    }
+
+    /// Calls `f(input plane, output position, window)` for every output.
+    fn windows(pool: &Pool2d, images: usize, mut f: impl FnMut(usize, usize, Vec<usize>)) {
+        let [channels, rows, columns] = pool.output;
+        for plane in 0..images * channels {
+            for row in 0..rows {
+                for column in 0..columns {
+                    let window = window(pool, row, column);
+                    f(
+                        plane * pool.input[1] * pool.input[2],
+                        (plane * rows + row) * columns + column,
+                        window,
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn maxima_and_their_gradients_match_plain_loops() {
+        for pool in pools() {
+            for images in [1, 3] {
+                // Few different values: the first of equals counts.
+                let input: Vec<f32> = numbers(images * pool.input_len(), 1)
+                    .iter()
+                    .map(|x| (x * 4.0).round())
+                    .collect();
+                let above = numbers(images * pool.output_len(), 2);
+                let mut output = vec![f32::NAN; above.len()];
+                let mut argmax = vec![u32::MAX; above.len()];
+                pool.max_forward(images, &input, &mut output, &mut argmax);
+                let mut gradient = vec![f32::NAN; input.len()];
+                pool.max_backward(images, &above, &argmax, &mut gradient);
+                let mut expected = vec![0.0; input.len()];
+                windows(&pool, images, |plane, at, window| {
+                    let mut best = window[0];
+                    for position in window {
+                        if input[plane + position] > input[plane + best] {
+                            best = position;
+                        }
+                    }
+                    assert_eq!(argmax[at] as usize, best, "{pool:?}");
+                    assert_eq!(output[at], input[plane + best], "{pool:?}");
+                    expected[plane + best] += f64::from(above[at]);
+                });
+                assert_close(&gradient, &expected, &format!("{pool:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn averages_and_their_gradients_match_plain_loops() {
+        for pool in pools() {
+            for images in [1, 3] {
+                let input = numbers(images * pool.input_len(), 1);
+                let above = numbers(images * pool.output_len(), 2);
+                let mut output = vec![f32::NAN; above.len()];
+                pool.average_forward(images, &input, &mut output);
+                let mut gradient = vec![f32::NAN; input.len()];
+                pool.average_backward(images, &above, &mut gradient);
+                let mut averages = vec![0.0; above.len()];
+                let mut expected = vec![0.0; input.len()];
+                windows(&pool, images, |plane, at, window| {
+                    for position in &window {
+                        averages[at] += f64::from(input[plane + position]) / window.len() as f64;
+                        expected[plane + position] += f64::from(above[at]) / window.len() as f64;
+                    }
+                });
+                assert_close(&output, &averages, &format!("{pool:?}"));
+                assert_close(&gradient, &expected, &format!("{pool:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn nan_is_the_maximum() {
+        for width in [4, 40] {
+            let pool = pool([1, 2, width], [2, 2], [2, 2], [0, 0], true);
+            let mut input = numbers(2 * width, 1);
+            input[1] = f32::NAN;
+            let (mut output, mut argmax) = (vec![0.0; width / 2], vec![0; width / 2]);
+            pool.max_forward(1, &input, &mut output, &mut argmax);
+            assert!(output[0].is_nan() && argmax[0] == 1);
+            assert!(output[1..].iter().all(|x| !x.is_nan()));
+            input.fill(f32::NEG_INFINITY);
+            pool.max_forward(1, &input, &mut output, &mut argmax);
+            assert!(
+                argmax
+                    .iter()
+                    .enumerate()
+                    .all(|(column, at)| *at as usize == 2 * column)
+            );
+        }
+    }
+
+    #[test]
+    fn the_global_average_is_that_of_every_plane() {
+        let input = numbers(6 * 49, 1);
+        let mut output = vec![f32::NAN; 6];
+        global_average_forward(49, &input, &mut output);
+        let expected: Vec<f64> = input
+            .chunks(49)
+            .map(|plane| plane.iter().map(|x| f64::from(*x)).sum::<f64>() / 49.0)
+            .collect();
+        assert_close(&output, &expected, "averages");
+        let mut gradient = vec![f32::NAN; input.len()];
+        global_average_backward(49, &output, &mut gradient);
+        assert!(
+            gradient
+                .chunks(49)
+                .zip(&output)
+                .all(|(plane, y)| plane.iter().all(|g| *g == y / 49.0))
+        );
     }
 }

@@ -13,10 +13,20 @@ pub enum InstructionSet {
     Avx512,
 }
 
-/// The best instruction set of this processor that the kernels know.
+/// The instruction set that the kernels use: the best one of this processor that they know.
+///
+/// The environment variable `SKINNY_INSTRUCTION_SET` (`baseline`, `avx2` or `avx512`) lowers it, to get the
+/// bits of another machine; a set that this processor lacks is not used.
 pub fn instruction_set() -> InstructionSet {
     static DETECTED: OnceLock<InstructionSet> = OnceLock::new();
-    *DETECTED.get_or_init(detect)
+    *DETECTED.get_or_init(|| {
+        let wanted = match std::env::var("SKINNY_INSTRUCTION_SET").as_deref() {
+            Ok("baseline") => InstructionSet::Baseline,
+            Ok("avx2") => InstructionSet::Avx2,
+            _ => InstructionSet::Avx512,
+        };
+        detect().min(wanted)
+    })
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -78,4 +88,52 @@ macro_rules! multiversion {
             body($($argument),*)
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the tests of the products again with every lower instruction set, in a process of its own.
+    #[test]
+    fn products_are_right_with_every_instruction_set() {
+        if std::env::var_os("SKINNY_INSTRUCTION_SET").is_some() {
+            return;
+        }
+        let sets = [
+            (InstructionSet::Baseline, "baseline"),
+            (InstructionSet::Avx2, "avx2"),
+        ];
+        for (_, name) in sets.iter().filter(|(set, _)| *set < instruction_set()) {
+            let tests = std::env::current_exe().expect("a test has a program");
+            let result = std::process::Command::new(tests)
+                .args([
+                    "gemm::",
+                    "conv::",
+                    "linear::",
+                    "simd::",
+                    "--skip",
+                    "any_convolution",
+                ])
+                .env("SKINNY_INSTRUCTION_SET", name)
+                .output()
+                .expect("the program of this test starts");
+            let output = String::from_utf8_lossy(&result.stdout);
+            assert!(result.status.success(), "with {name}: {output}");
+            assert!(
+                output.contains("products_match_plain_loops"),
+                "with {name}: {output}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_environment_lowers_the_instruction_set() {
+        let expected = match std::env::var("SKINNY_INSTRUCTION_SET").as_deref() {
+            Ok("baseline") => InstructionSet::Baseline,
+            Ok("avx2") => detect().min(InstructionSet::Avx2),
+            _ => detect(),
+        };
+        assert_eq!(instruction_set(), expected);
+    }
 }

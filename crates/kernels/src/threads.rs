@@ -7,7 +7,7 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::{JoinHandle, Thread};
 
 /// How often a waiting thread looks again before it sleeps: some tens of microseconds.
@@ -122,12 +122,13 @@ impl Threads {
 
     /// Calls `f` once with every index below `length`.
     fn share(&self, length: usize, f: &(dyn Fn(usize) + Sync)) {
-        let guard = if self.count > 1 && length > 1 {
-            self.busy.try_lock().ok()
-        } else {
-            None
+        let guard = match self.busy.try_lock() {
+            // A panic of `f` unwinds through here after all workers have stopped, so the state is sound.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+            Ok(guard) => Some(guard),
         };
-        if guard.is_none() {
+        if self.count == 1 || length < 2 || guard.is_none() {
             (0..length).for_each(f);
             return;
         }
@@ -171,7 +172,6 @@ impl Threads {
             .lock()
             .unwrap_or_else(|e| e.into_inner())
             .take();
-        // A poisoned lock would turn every later call into an inline one: the state is sound, so no poison.
         match (own, workers) {
             (Err(panic), _) | (Ok(()), Some(panic)) => resume_unwind(panic),
             (Ok(()), None) => {}
@@ -261,5 +261,117 @@ impl<T> Base<T> {
     /// The pointer to item `index`, which must lie in the slice.
     fn at(&self, index: usize) -> *mut T {
         self.0.wrapping_add(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_visited_once_with_its_index() {
+        for count in [0, 1, 2, 3, 8] {
+            let threads = Threads::new(count);
+            assert_eq!(threads.count(), count.max(1));
+            for length in [0, 1, 2, 7, 64, 1000] {
+                let mut items = vec![0; length];
+                threads.for_each(&mut items, |index, item| *item += index + 1);
+                assert!(
+                    items
+                        .iter()
+                        .enumerate()
+                        .all(|(index, item)| *item == index + 1)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_cover_the_slice_and_the_last_may_be_shorter() {
+        let threads = Threads::new(3);
+        for (length, size) in [(0, 4), (1, 4), (4, 4), (10, 4), (1001, 10)] {
+            let mut values = vec![usize::MAX; length];
+            threads.for_each_chunk(&mut values, size, |index, chunk| {
+                assert!(chunk.len() == size || (index + 1) * size > length);
+                chunk.fill(index);
+            });
+            assert!(
+                values
+                    .iter()
+                    .enumerate()
+                    .all(|(at, index)| *index == at / size)
+            );
+        }
+    }
+
+    #[test]
+    fn thousands_of_jobs_in_a_row_all_finish() {
+        let threads = Threads::new(4);
+        let mut counts = [0u32; 4];
+        for _ in 0..5000 {
+            threads.for_each(&mut counts, |_, count| *count += 1);
+        }
+        assert_eq!(counts, [5000; 4]);
+    }
+
+    #[test]
+    fn workers_that_fell_asleep_wake_up() {
+        let threads = Threads::new(3);
+        for _ in 0..3 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let mut items = [0; 9];
+            threads.for_each(&mut items, |index, item| *item = index);
+            assert_eq!(items, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        }
+    }
+
+    #[test]
+    fn a_call_inside_a_call_runs_inline() {
+        let threads = Threads::new(2);
+        let mut rows = [[0u32; 5]; 6];
+        threads.for_each(&mut rows, |row, items| {
+            threads.for_each(items, |column, item| *item = (row * 10 + column) as u32);
+        });
+        assert_eq!(rows[5], [50, 51, 52, 53, 54]);
+    }
+
+    #[test]
+    fn calls_from_several_threads_do_not_mix() {
+        let threads = Threads::new(2);
+        std::thread::scope(|scope| {
+            for caller in 0..4u32 {
+                let threads = &threads;
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        let mut items = [0; 16];
+                        threads.for_each(&mut items, |_, item| *item = caller);
+                        assert_eq!(items, [caller; 16]);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
+        let threads = Threads::new(3);
+        for bad in 0..6 {
+            let mut items = [0; 6];
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                threads.for_each(&mut items, |index, item| {
+                    assert_ne!(index, bad, "the item that fails");
+                    *item = 1;
+                });
+            }));
+            assert!(result.is_err(), "item {bad}");
+        }
+        // Every worker still works: each sees its own thread.
+        let mut names = vec![None; 3];
+        threads.for_each(&mut names, |_, name| {
+            *name = Some(std::thread::current().id())
+        });
+        names.sort_by_key(|name| format!("{name:?}"));
+        names.dedup();
+        assert_eq!(names.len(), 3);
     }
 }

@@ -272,3 +272,263 @@ multiversion! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, numbers};
+
+    const SGD: Sgd = Sgd {
+        rate: 0.1,
+        momentum: 0.9,
+        decay: 5e-3,
+        nesterov: false,
+        gradient_factor: 1.0,
+    };
+    const CAFFE: CaffeSgd = CaffeSgd {
+        rate: 0.1,
+        momentum: 0.9,
+        decay: 5e-3,
+        nesterov: false,
+        gradient_factor: 1.0,
+    };
+    const ADAMW: AdamW = AdamW {
+        rate: 0.1,
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        decay: 0.01,
+        step: 1,
+        gradient_factor: 1.0,
+    };
+
+    const PLAIN: [f64; 3] = [0.469750000000, 0.462290125000, 0.454595621744];
+    const NESTEROV: [f64; 3] = [0.442525000000, 0.455602101250, 0.441655671788];
+    const CAFFE_PLAIN: [f64; 3] = [0.469750000000, 0.462290125000, 0.448553122994];
+    const CAFFE_NESTEROV: [f64; 3] = [0.442525000000, 0.455602101250, 0.436227346425];
+    const ADAM: [f64; 3] = [0.399500003333, 0.384648450925, 0.378418714267];
+
+    /// An update of weights, gradient and two slots (of which it may use one), as step number `step`.
+    type Update = Box<dyn Fn(u64, &mut [f32], &[f32], [&mut [f32]; 2], Option<&[u64]>)>;
+
+    fn updates() -> Vec<Update> {
+        let mut updates: Vec<Update> = Vec::new();
+        for (nesterov, gradient_factor) in [(false, 1.0), (true, 0.5)] {
+            let sgd = Sgd {
+                nesterov,
+                gradient_factor,
+                ..SGD
+            };
+            updates.push(Box::new(move |_, w, g, [v, _], mask| {
+                sgd.update(w, g, v, mask)
+            }));
+            let caffe = CaffeSgd {
+                nesterov,
+                gradient_factor,
+                ..CAFFE
+            };
+            updates.push(Box::new(move |_, w, g, [v, _], mask| {
+                caffe.update(w, g, v, mask)
+            }));
+            let adamw = AdamW {
+                gradient_factor,
+                ..ADAMW
+            };
+            updates.push(Box::new(move |step, w, g, [m, v], mask| {
+                AdamW { step, ..adamw }.update(w, g, m, v, mask);
+            }));
+        }
+        updates
+    }
+
+    /// One weight through three updates with these rates and gradients, by `update(rate, step, w, g, slots)`.
+    fn three(update: impl Fn(f32, u64, &mut [f32], &[f32], [&mut [f32]; 2])) -> [f32; 3] {
+        let (mut weight, mut first, mut second) = ([0.5], [0.0], [0.0]);
+        [(0.1, 0.3), (0.1, -0.2), (0.01, 0.7)].map({
+            let mut step = 0;
+            move |(rate, gradient)| {
+                step += 1;
+                update(
+                    rate,
+                    step,
+                    &mut weight,
+                    &[gradient],
+                    [&mut first, &mut second],
+                );
+                weight[0]
+            }
+        })
+    }
+
+    #[test]
+    fn updates_match_values_computed_by_hand() {
+        // Worked out in f64 from the formulas in the documentation; PyTorch's SGD and AdamW give the first,
+        // second and last row.
+        let sgd = |nesterov| {
+            three(move |rate, _, w, g, [v, _]| {
+                Sgd {
+                    rate,
+                    nesterov,
+                    ..SGD
+                }
+                .update(w, g, v, None)
+            })
+        };
+        assert_close(&sgd(false), &PLAIN, "sgd");
+        assert_close(&sgd(true), &NESTEROV, "sgd with Nesterov's momentum");
+        let caffe = |nesterov| {
+            three(move |rate, _, w, g, [v, _]| {
+                CaffeSgd {
+                    rate,
+                    nesterov,
+                    ..CAFFE
+                }
+                .update(w, g, v, None)
+            })
+        };
+        assert_close(&caffe(false), &CAFFE_PLAIN, "Caffe's sgd");
+        assert_close(
+            &caffe(true),
+            &CAFFE_NESTEROV,
+            "Caffe's sgd with Nesterov's momentum",
+        );
+        let adamw = three(|rate, step, w, g, [m, v]| {
+            AdamW {
+                rate,
+                step,
+                ..ADAMW
+            }
+            .update(w, g, m, v, None)
+        });
+        assert_close(&adamw, &ADAM, "AdamW");
+    }
+
+    #[test]
+    fn the_gradient_factor_scales_the_gradient() {
+        let gradient = numbers(19, 1);
+        let half: Vec<f32> = gradient.iter().map(|g| g * 0.5).collect();
+        for pair in [0, 1, 2] {
+            let whole = |factor: f32, gradient: &[f32]| {
+                let mut weights = numbers(19, 2);
+                let [mut first, mut second] = [numbers(19, 3), vec![0.1; 19]];
+                match pair {
+                    0 => Sgd {
+                        gradient_factor: factor,
+                        ..SGD
+                    }
+                    .update(&mut weights, gradient, &mut first, None),
+                    1 => CaffeSgd {
+                        gradient_factor: factor,
+                        ..CAFFE
+                    }
+                    .update(&mut weights, gradient, &mut first, None),
+                    _ => AdamW {
+                        gradient_factor: factor,
+                        ..ADAMW
+                    }
+                    .update(
+                        &mut weights,
+                        gradient,
+                        &mut first,
+                        &mut second,
+                        None,
+                    ),
+                }
+                weights
+            };
+            assert_eq!(whole(0.5, &gradient), whole(1.0, &half));
+        }
+    }
+
+    #[test]
+    fn masked_weights_are_zero_and_their_slots_untouched() {
+        for length in [1usize, 7, 8, 9, 63, 64, 65, 200, 256] {
+            let words: Vec<u64> = (0..length as u64)
+                .map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+                .collect();
+            let masks = [
+                vec![0; length.div_ceil(64)],
+                words[..length.div_ceil(64)].to_vec(),
+            ];
+            for (number, update) in updates().iter().enumerate() {
+                for mask in &masks {
+                    let state = || (numbers(length, 1), numbers(length, 2), vec![0.25; length]);
+                    let gradient = numbers(length, 3);
+                    let (mut dense, mut dense_first, mut dense_second) = state();
+                    update(
+                        2,
+                        &mut dense,
+                        &gradient,
+                        [&mut dense_first, &mut dense_second],
+                        None,
+                    );
+                    let (mut weights, mut first, mut second) = state();
+                    update(
+                        2,
+                        &mut weights,
+                        &gradient,
+                        [&mut first, &mut second],
+                        Some(mask),
+                    );
+                    let (_, old_first, old_second) = state();
+                    for at in 0..length {
+                        let kept = mask[at / 64] >> (at % 64) & 1 == 1;
+                        let expected = match kept {
+                            true => [dense[at], dense_first[at], dense_second[at]],
+                            false => [0.0, old_first[at], old_second[at]],
+                        };
+                        let bits = |values: [f32; 3]| values.map(f32::to_bits);
+                        let what = format!("update {number}, {at} of {length}");
+                        assert_eq!(
+                            bits([weights[at], first[at], second[at]]),
+                            bits(expected),
+                            "{what}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_mask_changes_no_bit() {
+        for update in updates() {
+            let run = |mask: Option<&[u64]>| {
+                let [mut weights, mut first, mut second] =
+                    [numbers(77, 1), numbers(77, 2), vec![0.5; 77]];
+                for step in 1..4 {
+                    update(
+                        step,
+                        &mut weights,
+                        &numbers(77, step),
+                        [&mut first, &mut second],
+                        mask,
+                    );
+                }
+                [weights, first, second]
+                    .concat()
+                    .iter()
+                    .map(|x| x.to_bits())
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(run(Some(&[u64::MAX, 0x1fff])), run(None));
+        }
+    }
+
+    #[test]
+    fn norms_and_averages_match_plain_loops() {
+        for length in [0, 1, 8, 13, 1000] {
+            let values = numbers(length, 1);
+            let expected: f64 = values.iter().map(|x| f64::from(*x).powi(2)).sum();
+            assert!((squared_norm(&values) - expected).abs() <= 1e-12 * expected);
+            let mut average = numbers(length, 2);
+            let expected: Vec<f64> = average
+                .iter()
+                .zip(&values)
+                .map(|(a, w)| 0.99 * f64::from(*a) + 0.01 * f64::from(*w))
+                .collect();
+            ema_update(0.99, &values, &mut average);
+            assert_close(&average, &expected, "average");
+        }
+    }
+}
