@@ -1,0 +1,553 @@
+//! Figures of the layers: density, overlap of the support, histograms of the weights.
+
+use super::figure::{Figure, Member, SIZE};
+use super::number;
+use super::plots::{Anchor, Axes, Canvas, Frame, Scale, Unit, fit, ink};
+use super::run::{Edge, Flip, Histogram, LayerFlip, Run};
+use super::timeline::Timeline;
+
+/// Height of one panel of histograms.
+const PANEL: f64 = 150.0;
+
+/// Figures of one run.
+pub fn of_run(run: &Run) -> Vec<Figure> {
+    [density(run), overlap(run), weights(run)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Figures of several runs, each with its label and colour.
+pub fn of_runs(runs: &[Member<'_>]) -> Vec<Figure> {
+    [densities(runs), mean_overlap(runs)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// The colour of layer `index` of `count`, from input to output.
+fn layer_ink(index: usize, count: usize) -> &'static str {
+    let last = ink::ORDERED.len() - 1;
+    if count <= 1 {
+        ink::ORDERED[1]
+    } else {
+        ink::ORDERED[(index * last + (count - 1) / 2) / (count - 1)]
+    }
+}
+
+/// Layer, weights and k, as the run ended or as its last flip left it.
+fn budget(run: &Run) -> Vec<(String, u64, u64)> {
+    if run.layers.is_empty() {
+        let last = run
+            .flips
+            .iter()
+            .rev()
+            .find(|flip| flip.edge != Edge::Reactivate);
+        let layers = last.map_or(&[][..], |flip| &flip.layers);
+        return layers
+            .iter()
+            .map(|layer| (layer.name.clone(), layer.weights, layer.k))
+            .collect();
+    }
+    run.layers
+        .iter()
+        .map(|layer| (layer.name.clone(), layer.weights, layer.k))
+        .collect()
+}
+
+fn share(k: u64, weights: u64) -> f64 {
+    k as f64 / weights.max(1) as f64
+}
+
+/// A bar per layer: what is kept of all its weights.
+fn density(run: &Run) -> Option<Figure> {
+    let mut rows = budget(run);
+    if rows.is_empty() {
+        return None;
+    }
+    let (weights, kept) = rows
+        .iter()
+        .fold((0, 0), |sums, row| (sums.0 + row.1, sums.1 + row.2));
+    let caption = format!(
+        "Kept weights (k) of all weights of each layer; together {} of {}, density {}.",
+        number::count(kept),
+        number::count(weights),
+        number::short_percent(share(kept, weights))
+    );
+    rows.push(("all".into(), weights, kept));
+    let row_height = 27.0;
+    let mut canvas = Canvas::new(SIZE.0, 52.0 + row_height * rows.len() as f64);
+    canvas.bold(
+        (12.0, 24.0),
+        "Density per layer",
+        15,
+        Anchor::Start,
+        ink::TEXT,
+    );
+    let (left, width) = (96.0, 184.0);
+    for (index, (name, weights, k)) in rows.iter().enumerate() {
+        let total = index + 1 == rows.len();
+        let top = 40.0 + row_height * index as f64 + if total { 6.0 } else { 0.0 };
+        let baseline = top + 16.0;
+        let bar = width * share(*k, *weights).min(1.0);
+        canvas.hint(&format!(
+            "{name}: {} of {}",
+            number::count(*k),
+            number::count(*weights)
+        ));
+        canvas.text(
+            (88.0, baseline),
+            &fit(name, 12, 80.0),
+            12,
+            Anchor::End,
+            ink::TEXT,
+        );
+        canvas.rect((left, top + 4.0), (width, 16.0), ink::GRID, 1.0);
+        canvas.rect((left, top + 4.0), (bar.max(1.0), 16.0), ink::KEPT, 1.0);
+        canvas.end_hint();
+        canvas.bold(
+            (340.0, baseline),
+            &number::short_percent(share(*k, *weights)),
+            12,
+            Anchor::End,
+            ink::TEXT,
+        );
+        let numbers = format!("{} / {}", number::count(*k), number::count(*weights));
+        canvas.text((468.0, baseline), &numbers, 11, Anchor::End, ink::MUTED);
+    }
+    Some(Figure::new("density", "Density per layer", caption, canvas))
+}
+
+/// How much of the support survived from one threshold to the next, per layer.
+fn overlap(run: &Run) -> Option<Figure> {
+    let timeline = Timeline::of(run);
+    let known = |layer: &LayerFlip| layer.overlap.filter(|value| value.is_finite());
+    let flips: Vec<&Flip> = run
+        .flips
+        .iter()
+        .filter(|flip| flip.layers.iter().any(|layer| known(layer).is_some()))
+        .collect();
+    let last = flips.last()?;
+    let names: Vec<&str> = last
+        .layers
+        .iter()
+        .map(|layer| layer.name.as_str())
+        .collect();
+    let curve = |name: &str| -> Vec<(f64, f64)> {
+        flips
+            .iter()
+            .filter_map(|flip| {
+                let layer = flip.layers.iter().find(|layer| layer.name == name)?;
+                Some((timeline.at(flip.step), known(layer)?))
+            })
+            .collect()
+    };
+    let curves: Vec<_> = names.iter().map(|name| curve(name)).collect();
+    let least = curves
+        .iter()
+        .flatten()
+        .map(|point| point.1)
+        .fold(1.0, f64::min);
+    // A legend of every layer would bury the plot of a deep network.
+    let every = names.len().div_ceil(12);
+    let legend: Vec<_> = (0..names.len())
+        .filter(|index| index % every == 0 || index + 1 == names.len())
+        .map(|index| {
+            (
+                names[index].to_string(),
+                layer_ink(index, names.len()),
+                false,
+            )
+        })
+        .collect();
+    let mut axes = Axes::new(&overlap_frame(
+        "Overlap of the support",
+        least,
+        &timeline,
+        &legend,
+    ));
+    for (index, points) in curves.iter().enumerate() {
+        let color = layer_ink(index, names.len());
+        axes.curve(points, color, false);
+        for point in points {
+            let at = axes.at(*point);
+            axes.canvas.hint(&format!(
+                "{}: {}",
+                names[index],
+                number::short_percent(point.1)
+            ));
+            axes.canvas.dot(at, 3.4, color);
+            axes.canvas.end_hint();
+        }
+    }
+    let caption = format!(
+        "Fraction of the kept weights that the threshold before had kept too: the nearer to 100 %, the more the \
+         support has settled. At the last threshold {} over all layers.",
+        last.overlap()
+            .map_or(number::NONE.into(), number::short_percent)
+    );
+    Some(Figure::new(
+        "overlap",
+        "Overlap of the support from flip to flip",
+        caption,
+        axes.canvas,
+    ))
+}
+
+fn overlap_frame<'a>(
+    title: &'a str,
+    least: f64,
+    timeline: &'a Timeline,
+    legend: &'a [(String, &'static str, bool)],
+) -> Frame<'a> {
+    let floor = (((least - 0.02) * 5.0).floor() / 5.0).clamp(0.0, 0.8);
+    Frame {
+        title,
+        size: SIZE,
+        x: timeline.span(),
+        y: (floor, 1.0),
+        scale: Scale::Linear,
+        unit: Unit::Percent,
+        x_label: "epoch",
+        bands: &timeline.sparse,
+        legend,
+    }
+}
+
+/// Histograms of the weights before and after the first and the last threshold, a panel per layer.
+fn weights(run: &Run) -> Option<Figure> {
+    let timeline = Timeline::of(run);
+    let drawn = |flip: &&Flip| {
+        flip.edge == Edge::Threshold && flip.layers.iter().any(|layer| layer.histogram.is_some())
+    };
+    let first = run.flips.iter().find(drawn)?;
+    let last = run.flips.iter().rfind(drawn)?;
+    let flips = if std::ptr::eq(first, last) {
+        vec![("the threshold", first)]
+    } else {
+        vec![("first threshold", first), ("last threshold", last)]
+    };
+    let panels: Vec<Canvas> = last
+        .layers
+        .iter()
+        .filter_map(|layer| {
+            let shown: Vec<_> = flips
+                .iter()
+                .filter_map(|(name, flip)| {
+                    let layer = flip.layers.iter().find(|other| other.name == layer.name)?;
+                    let when = format!(
+                        "{name}, epoch {}",
+                        number::significant(timeline.at(flip.step), 3)
+                    );
+                    Some((when, layer, layer.histogram.as_ref()?))
+                })
+                .collect();
+            (!shown.is_empty()).then(|| histogram_panel(&layer.name, &shown))
+        })
+        .collect();
+    let title = "Weights before and after thresholding";
+    let head = 62.0;
+    let mut canvas = Canvas::new(SIZE.0, head + PANEL * panels.len() as f64);
+    canvas.bold((12.0, 24.0), title, 15, Anchor::Start, ink::TEXT);
+    canvas.rect((12.0, 38.0), (18.0, 12.0), ink::BEFORE, 1.0);
+    canvas.text((35.0, 48.0), "before", 12, Anchor::Start, ink::MUTED);
+    canvas.rect((92.0, 38.0), (18.0, 12.0), ink::KEPT, 1.0);
+    canvas.text((115.0, 48.0), "kept", 12, Anchor::Start, ink::MUTED);
+    for (index, panel) in panels.iter().enumerate() {
+        canvas.place((0.0, head + PANEL * index as f64), panel);
+    }
+    let caption = "Number of weights by value, on a logarithmic scale: grey before a threshold, green what it kept. \
+                   The gap in the middle is what it dropped.";
+    let mut figure = Figure::new("weights", title, caption, canvas);
+    figure.panels = panels;
+    Some(figure)
+}
+
+fn histogram_panel(name: &str, shown: &[(String, &LayerFlip, &Histogram)]) -> Canvas {
+    let mut canvas = Canvas::new(SIZE.0, PANEL);
+    let low = shown
+        .iter()
+        .map(|(_, _, histogram)| histogram.low)
+        .fold(f64::INFINITY, f64::min);
+    let high = shown
+        .iter()
+        .map(|(_, _, histogram)| histogram.high)
+        .fold(f64::NEG_INFINITY, f64::max);
+    let highest = shown
+        .iter()
+        .flat_map(|(_, _, histogram)| &histogram.before)
+        .copied()
+        .max()
+        .unwrap_or(1)
+        .max(1);
+    let layer = shown[0].1;
+    canvas.bold(
+        (12.0, 16.0),
+        &fit(name, 13, 200.0),
+        13,
+        Anchor::Start,
+        ink::TEXT,
+    );
+    let counted = format!(
+        "{} of {} kept",
+        number::count(layer.k),
+        number::count(layer.weights)
+    );
+    canvas.text((468.0, 16.0), &counted, 11, Anchor::End, ink::MUTED);
+    let (top, bottom, gap) = (42.0, PANEL - 26.0, 28.0);
+    let width = (456.0 - 34.0 - gap * (shown.len() - 1) as f64) / shown.len() as f64;
+    let height =
+        |count: u64| (bottom - top) * (1.0 + count as f64).ln() / (1.0 + highest as f64).ln();
+    for (index, (when, layer, histogram)) in shown.iter().enumerate() {
+        let left = 46.0 + (width + gap) * index as f64;
+        let x = |value: f64| left + width * (value - low) / (high - low);
+        canvas.text((left, 34.0), when, 11, Anchor::Start, ink::MUTED);
+        for tick in (0..)
+            .map(|power| 10u64.pow(power))
+            .take_while(|tick| *tick <= highest.min(10u64.pow(15)))
+        {
+            let y = bottom - height(tick);
+            canvas.line((left, y), (left + width, y), ink::GRID, 1.0);
+            if index == 0 {
+                canvas.text(
+                    (left - 5.0, y + 3.5),
+                    &short_count(tick),
+                    9,
+                    Anchor::End,
+                    ink::MUTED,
+                );
+            }
+        }
+        let bins = histogram.before.len();
+        let edge = |bin: usize| {
+            histogram.low + (histogram.high - histogram.low) * bin as f64 / bins as f64
+        };
+        let kept = without_zeros(layer, histogram);
+        for (counts, color) in [(&histogram.before, ink::BEFORE), (&kept, ink::KEPT)] {
+            for (start, end) in filled(counts) {
+                let mut outline = vec![(x(edge(start)), bottom)];
+                for (bin, count) in counts.iter().enumerate().take(end).skip(start) {
+                    let y = bottom - height(*count);
+                    outline.extend([(x(edge(bin)), y), (x(edge(bin + 1)), y)]);
+                }
+                outline.push((x(edge(end)), bottom));
+                canvas.area(&outline, color, 1.0);
+            }
+        }
+        canvas.line((left, bottom), (left + width, bottom), ink::DENSE, 1.0);
+        let mut ticks = vec![(low, Anchor::Start), (high, Anchor::End)];
+        if low < 0.0 && high > 0.0 {
+            ticks.push((0.0, Anchor::Middle));
+            canvas.line((x(0.0), bottom), (x(0.0), bottom + 4.0), ink::DENSE, 1.0);
+        }
+        for (value, anchor) in ticks {
+            let text = number::significant(value, 2).replace('-', "−");
+            canvas.text((x(value), bottom + 15.0), &text, 10, anchor, ink::MUTED);
+        }
+    }
+    canvas
+}
+
+/// The counts after a threshold without the weights that it set to zero.
+fn without_zeros(layer: &LayerFlip, histogram: &Histogram) -> Vec<u64> {
+    let mut counts = histogram.after.clone();
+    let surplus = counts.iter().sum::<u64>().saturating_sub(layer.k);
+    let place = -histogram.low / (histogram.high - histogram.low) * counts.len() as f64;
+    if place >= 0.0
+        && let Some(count) = counts.get_mut(place as usize)
+    {
+        *count = count.saturating_sub(surplus);
+    }
+    counts
+}
+
+/// The runs of bins that are not empty, from–to.
+fn filled(counts: &[u64]) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for bin in (0..counts.len()).filter(|&bin| counts[bin] > 0) {
+        match runs.last_mut() {
+            Some(last) if last.1 == bin => last.1 = bin + 1,
+            _ => runs.push((bin, bin + 1)),
+        }
+    }
+    runs
+}
+
+/// `1000` → `1k`.
+fn short_count(count: u64) -> String {
+    match count {
+        0..1_000 => count.to_string(),
+        1_000..1_000_000 => format!("{}k", count / 1_000),
+        1_000_000..1_000_000_000 => format!("{}M", count / 1_000_000),
+        _ => format!("{}G", count / 1_000_000_000),
+    }
+}
+
+/// A row per layer with a dot per run.
+fn densities(runs: &[Member<'_>]) -> Option<Figure> {
+    let budgets: Vec<_> = runs.iter().map(|member| budget(member.run)).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for (name, ..) in budgets.iter().flatten() {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return None;
+    }
+    let dot_row = 11.0;
+    let row_height = 14.0 + dot_row * runs.len() as f64;
+    let title = "Density per layer";
+    let mut canvas = Canvas::new(SIZE.0, 46.0 + row_height * names.len() as f64);
+    canvas.bold((12.0, 24.0), title, 15, Anchor::Start, ink::TEXT);
+    let (left, width) = (96.0, 310.0);
+    for (row, name) in names.iter().enumerate() {
+        let top = 40.0 + row_height * row as f64;
+        canvas.text(
+            (88.0, top + row_height / 2.0),
+            &fit(name, 12, 80.0),
+            12,
+            Anchor::End,
+            ink::TEXT,
+        );
+        for (index, budget) in budgets.iter().enumerate() {
+            let Some((_, weights, k)) = budget.iter().find(|layer| layer.0 == *name) else {
+                continue;
+            };
+            let y = top + dot_row * index as f64;
+            let label = number::short_percent(share(*k, *weights));
+            canvas.hint(&format!("{}: {label}", runs[index].label));
+            canvas.rect((left, y + 2.0), (width, 7.0), ink::GRID, 1.0);
+            canvas.rect(
+                (left, y + 2.0),
+                ((width * share(*k, *weights)).clamp(1.0, width), 7.0),
+                runs[index].ink,
+                1.0,
+            );
+            canvas.end_hint();
+            canvas.text((468.0, y + 9.0), &label, 10, Anchor::End, ink::MUTED);
+        }
+    }
+    let caption =
+        "Kept fraction of the weights of each layer, a bar per run in the colour of its curves.";
+    Some(Figure::new("compare-layers", title, caption, canvas))
+}
+
+/// The overlap over all layers of every run.
+fn mean_overlap(runs: &[Member<'_>]) -> Option<Figure> {
+    let curves: Vec<Vec<(f64, f64)>> = runs
+        .iter()
+        .map(|member| {
+            let timeline = Timeline::of(member.run);
+            member
+                .run
+                .flips
+                .iter()
+                .filter_map(|flip| Some((timeline.at(flip.step), flip.overlap()?)))
+                .collect()
+        })
+        .collect();
+    let values = || curves.iter().flatten();
+    values().next()?;
+    let longest = runs
+        .iter()
+        .map(|member| Timeline::of(member.run))
+        .max_by(|a, b| a.end.total_cmp(&b.end));
+    let mut timeline = longest?;
+    timeline.sparse.clear();
+    let legend: Vec<_> = runs
+        .iter()
+        .zip(&curves)
+        .filter(|(_, curve)| !curve.is_empty())
+        .map(|(member, _)| (member.label.clone(), member.ink, member.dashed))
+        .collect();
+    let least = values().map(|point| point.1).fold(1.0, f64::min);
+    let mut axes = Axes::new(&overlap_frame(
+        "Overlap of the support",
+        least,
+        &timeline,
+        &legend,
+    ));
+    for (member, curve) in runs.iter().zip(&curves) {
+        axes.curve(curve, member.ink, member.dashed);
+        for point in curve {
+            let at = axes.at(*point);
+            axes.canvas.dot(at, 3.4, member.ink);
+        }
+    }
+    let caption =
+        "Fraction of all kept weights that the threshold before had kept too, over all layers.";
+    Some(Figure::new(
+        "compare-overlap",
+        "Overlap of the support from flip to flip",
+        caption,
+        axes.canvas,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn a_run_has_density_overlap_and_weights() {
+        let run = sample::run();
+        let figures = of_run(&run);
+        assert_eq!(
+            figures
+                .iter()
+                .map(|figure| figure.slug.as_str())
+                .collect::<Vec<_>>(),
+            ["density", "overlap", "weights"]
+        );
+        let density = figures[0].canvas.svg_file();
+        assert!(
+            density.contains("50 / 500") && density.contains("43,050 / 430,500"),
+            "{density}"
+        );
+        assert_eq!(figures[2].panels.len(), 4);
+        let panel = figures[2].panels[0].svg_file();
+        assert!(
+            panel.contains("first threshold, epoch 3") && panel.contains("last threshold, epoch 9"),
+            "{panel}"
+        );
+    }
+
+    #[test]
+    fn an_unfinished_run_takes_its_budget_from_the_last_threshold() {
+        let mut run = sample::run();
+        run.layers.clear();
+        assert_eq!(budget(&run)[0], ("conv1".to_string(), 500, 50));
+        run.flips.clear();
+        assert!(of_run(&run).is_empty());
+    }
+
+    #[test]
+    fn zeros_are_no_kept_weights() {
+        let mut layer = sample::run().flips[0].layers[0].clone();
+        layer.k = 3;
+        let histogram = |after| Histogram {
+            low: -2.0,
+            high: 2.0,
+            before: vec![1, 4, 4, 1],
+            after,
+        };
+        assert_eq!(
+            without_zeros(&layer, &histogram(vec![1, 0, 8, 1])),
+            [1, 0, 1, 1]
+        );
+        assert_eq!(
+            without_zeros(&layer, &histogram(vec![1, 0, 1, 1])),
+            [1, 0, 1, 1]
+        );
+        assert_eq!(filled(&[0, 1, 2, 0, 3]), [(1, 3), (4, 5)]);
+    }
+
+    #[test]
+    fn layers_are_coloured_from_input_to_output() {
+        assert_eq!(layer_ink(0, 20), ink::ORDERED[0]);
+        assert_eq!(layer_ink(19, 20), ink::ORDERED[7]);
+        assert_eq!(layer_ink(0, 1), ink::ORDERED[1]);
+    }
+}
