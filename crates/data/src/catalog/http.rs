@@ -1,6 +1,6 @@
 //! One request for a file or for the rest of it.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,6 +85,7 @@ pub(super) fn ask(agent: &Agent, url: &str, start: u64, size: u64) -> Answer {
         Err(error) => {
             let reason = describe(&error);
             match error {
+                Error::Io(error) if is_lookup(&error) => Answer::Never(reason),
                 Error::Io(_) | Error::Timeout(_) | Error::ConnectionFailed | Error::Protocol(_) => {
                     Answer::Later(reason)
                 }
@@ -173,13 +174,21 @@ fn describe(error: &Error) -> String {
         Error::Timeout(Timeout::Connect) => "no connection in time".to_owned(),
         Error::Timeout(Timeout::PerRead) => "it stopped sending".to_owned(),
         Error::Timeout(_) => "no answer in time".to_owned(),
-        Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+        Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             "the connection ended early".to_owned()
         }
+        Error::Io(error) if is_lookup(error) => describe(&Error::HostNotFound),
         Error::Io(error) => error.to_string(),
         error => error.to_string(),
     };
     text.replace(char::is_control, " ")
+}
+
+/// Whether no address of the host was found. The standard library has no kind of error for it, only words.
+fn is_lookup(error: &io::Error) -> bool {
+    error
+        .to_string()
+        .starts_with("failed to lookup address information")
 }
 
 fn seconds(duration: Duration) -> String {
@@ -219,6 +228,25 @@ mod tests {
             assert_eq!(read(wrong), None, "{wrong}");
         }
         assert_eq!(content_range(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn reasons_are_one_line_in_plain_words() {
+        let words = |error: io::Error| describe(&Error::Io(error));
+        let lookup = "failed to lookup address information: Name or service not known";
+        assert_eq!(
+            words(io::Error::other(lookup)),
+            "host not found (is there a network?)"
+        );
+        assert_eq!(
+            words(io::ErrorKind::UnexpectedEof.into()),
+            "the connection ended early"
+        );
+        assert_eq!(words(io::Error::other("bad\r\nline")), "bad  line");
+        assert_eq!(
+            describe(&Error::Timeout(Timeout::PerRead)),
+            "it stopped sending"
+        );
     }
 
     #[test]
