@@ -31,7 +31,7 @@ impl Linear {
 
     /// `output_t = weight · inputᵀ + bias`.
     ///
-    /// `input` is [batch, inputs], `weight` [outputs, inputs], `bias` [outputs], `output_t` [outputs, batch];
+    /// `input` is [batch, inputs], `weight` [outputs, inputs], `bias` one value per output, `output_t` [outputs, batch];
     /// `scratch` at least [`Self::scratch_len`].
     #[allow(clippy::too_many_arguments)]
     pub fn forward(

@@ -7,7 +7,7 @@
 
 /// Sums per channel over the images of one lane, overwritten.
 ///
-/// `input` is [images, channels, area], `sums` [channels].
+/// `input` is [images, channels, area], `sums` one value per channel.
 pub fn channel_sums(area: usize, input: &[f32], sums: &mut [f64]) {
     sums.fill(0.0);
     for image in images(area, input, sums.len()) {
@@ -19,7 +19,7 @@ pub fn channel_sums(area: usize, input: &[f32], sums: &mut [f64]) {
 
 /// Sums per channel of `(x - mean)²` over the images of one lane, overwritten.
 ///
-/// `input` is [images, channels, area], `mean` and `sums` [channels].
+/// `input` is [images, channels, area], `mean` and `sums` one value per channel.
 pub fn channel_squares(area: usize, input: &[f32], mean: &[f32], sums: &mut [f64]) {
     assert_eq!(mean.len(), sums.len());
     sums.fill(0.0);
@@ -83,7 +83,7 @@ pub fn update_running(
 /// `output = (input - mean) · inverse · scale + shift`: training with the statistics of the batch, evaluation
 /// with the running ones.
 ///
-/// `input` and `output` are [images, channels, area], the others [channels].
+/// `input` and `output` are [images, channels, area], the others one value per channel.
 pub fn apply(
     area: usize,
     input: &[f32],
@@ -111,7 +111,7 @@ pub fn apply(
 /// Sums per channel of `dy` (the gradient of the shift) and of `dy · (x - mean) · inverse` (that of the
 /// scale) over the images of one lane, overwritten.
 ///
-/// `input` and `output_gradient` are [images, channels, area], the others [channels].
+/// `input` and `output_gradient` are [images, channels, area], the others one value per channel.
 pub fn backward_sums(
     area: usize,
     input: &[f32],

@@ -283,7 +283,7 @@ multiversion! {
     }
 }
 
-/// The average of every plane of `area` values: `input` is [planes, area], `output` [planes].
+/// The average of every plane of `area` values: `input` is [planes, area], `output` one value per plane.
 pub fn global_average_forward(area: usize, input: &[f32], output: &mut [f32]) {
     assert_eq!(input.len(), output.len() * area);
     for (plane, output) in input.chunks_exact(area).zip(output) {
