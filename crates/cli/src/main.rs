@@ -1,3 +1,45 @@
-//! Under construction.
+//! The command `skinny`.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod arguments;
+mod commands;
+mod failure;
+mod output;
+mod progress;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Verb};
+use failure::Failure;
+use output::Output;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("skinny: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let output = Output { json: arguments.json };
+    match &arguments.verb {
+        Verb::Train(train) => commands::train::train(train, output),
+        Verb::Eval(eval) => commands::eval::eval(eval, output),
+        Verb::Predict(predict) => commands::predict::predict(predict, output),
+        Verb::Plan(recipe) => commands::plan::plan(recipe, output),
+        Verb::Summary { network, list } => commands::summary::summary(network.as_deref(), *list, output),
+        Verb::Report { runs, out } => commands::report::report(runs, out.as_deref(), output),
+        Verb::Data { verb } => commands::data::data(verb, output),
+        Verb::Recipes { name } => commands::recipes::recipes(name.as_deref(), output),
+        Verb::Env => commands::env::env(output),
+        Verb::Completions { shell } => commands::help::completions(*shell),
+        Verb::Man { out } => commands::help::man(out.as_deref()),
+    }
+}

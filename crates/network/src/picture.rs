@@ -1,7 +1,7 @@
 //! 8-bit pictures and what may be done to their geometry.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::imageops::{FilterType, resize};
+use image::{ImageBuffer, Luma, Pixel, Rgb};
 
 /// A decoded picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,27 +77,26 @@ pub(crate) fn resized(picture: &Picture, shorter: usize) -> Result<Picture, Stri
             "with its shorter side at {shorter} it would be larger than {MAX_PIXELS} pixels; cut it before"
         ));
     };
-    let kind = if picture.channels == 1 {
-        PixelType::U8
-    } else {
-        PixelType::U8x3
-    };
     let side = |length: usize| u32::try_from(length).map_err(|_| "a side is too long".to_owned());
-    let source = ImageRef::new(side(width)?, side(height)?, &picture.pixels, kind)
-        .map_err(|error| error.to_string())?;
-    let mut target = Image::new(side(new_width)?, side(new_height)?, kind);
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
-        .use_alpha(false);
-    Resizer::new()
-        .resize(&source, &mut target, &options)
-        .map_err(|error| error.to_string())?;
+    let from = [side(width)?, side(height)?];
+    let to = [side(new_width)?, side(new_height)?];
+    let pixels = match picture.channels {
+        1 => scaled::<Luma<u8>>(&picture.pixels, from, to),
+        _ => scaled::<Rgb<u8>>(&picture.pixels, from, to),
+    };
     Ok(Picture {
         width: new_width,
         height: new_height,
         channels: picture.channels,
-        pixels: target.into_vec(),
+        pixels,
     })
+}
+
+/// Bilinear, over all the pixels that a smaller one covers.
+fn scaled<P: Pixel<Subpixel = u8> + 'static>(pixels: &[u8], from: [u32; 2], to: [u32; 2]) -> Vec<u8> {
+    let source: ImageBuffer<P, &[u8]> = ImageBuffer::from_raw(from[0], from[1], pixels)
+        .expect("`with_channels` checked the number of values");
+    resize(&source, to[0], to[1], FilterType::Triangle).into_raw()
 }
 
 /// The centre of the picture, of this height and width.

@@ -1,2 +1,36 @@
-//! Under construction.
+//! Train convolutional networks that are a fraction of the size and at least as accurate, by iterative hard
+//! thresholding: this crate is the stable front of the workspace.
+//!
+//! | module | what it has |
+//! |---|---|
+//! | [`sparsity`] | masks, exact projection, budgets, plans of phases, flip policies |
+//! | [`network`] | networks as data, the zoo, named weights, preprocessing |
+//! | [`data`] | data sets, augmentation, loaders |
+//! | [`train`] | recipes, engines, the training loop, run folders |
+//!
+//! ```no_run
+//! use std::sync::atomic::AtomicBool;
+//! use skinny::{data::DataRoots, train::{Job, JobOptions, Recipe}};
+//!
+//! let recipe = Recipe::load("glyphs-lenet5-iht-10x", &["train.epochs=3".into()])?;
+//! let options = JobOptions {
+//!     roots: DataRoots::new(None),
+//!     threads: 2,
+//!     init: None,
+//!     environment: Default::default(),
+//! };
+//! let summary = Job::start(recipe, None, &options)?.run(&mut |_| {}, &AtomicBool::new(false))?;
+//! println!("{} of {} parameters, {:.2} % error", summary.nonzeros, summary.parameters, 100.0 * summary.test_error);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
+
+pub use skinny_data as data;
+pub use skinny_network as network;
+pub use skinny_sparsity as sparsity;
+pub use skinny_train as train;
+
+/// The instructions that the CPU kernels of this machine use, e.g. `avx512`.
+pub fn instruction_set() -> String {
+    format!("{:?}", skinny_kernels::instruction_set()).to_lowercase()
+}

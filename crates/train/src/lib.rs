@@ -1,2 +1,44 @@
-//! Under construction.
+//! Training skinny networks: recipes, engines, the loop of iterative hard thresholding and its relatives,
+//! checkpoints and run folders.
+//!
+//! A [`Recipe`] is resolved into a [`Resolved`] plan; a [`Trainer`] drives an [`Engine`] along it over the
+//! [`Material`] that the recipe names, and tells what happens in [`Event`]s; a [`RunFolder`] keeps the outcome.
 #![forbid(unsafe_code)]
+
+mod checkpoint;
+mod engine;
+mod error;
+mod files;
+mod flip;
+mod init;
+mod job;
+mod material;
+mod optimizer;
+mod outcome;
+mod progress;
+mod recipe;
+mod resolved;
+mod run_folder;
+mod schedule;
+mod size;
+mod trainer;
+
+pub use engine::cpu::CpuEngine;
+pub use engine::{Engine, EngineSettings, Examples, Factors, Outcome, Section};
+pub use error::{RecipeError, TrainError};
+pub use flip::FlipRecord;
+pub use init::initialize;
+pub use job::{Job, JobOptions, Trained};
+pub use material::Material;
+pub use optimizer::{Optimizer, OptimizerKind};
+pub use outcome::{Mistake, Predictions};
+pub use progress::{Best, CSV_HEADER, EpochRow, Progress};
+pub use recipe::{
+    BUILT_IN, BuiltIn, DataSettings, FactorSettings, NetworkSettings, PhaseRates, Recipe, TrainSettings,
+};
+pub use resolved::Resolved;
+pub use run_folder::{RunFolder, Summary, Twin};
+pub use schedule::{Schedule, ScheduleKind};
+pub use size::packed_bytes;
+pub use skinny_kernels::loss::softmax;
+pub use trainer::{Event, Trainer};

@@ -40,6 +40,7 @@ fn nins_for_cifar_agree() {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes without optimization")]
 fn nin_for_imagenet_agrees() {
     agree("zoo-nin-imagenet");
 }
@@ -50,11 +51,13 @@ fn resnet20_agrees() {
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes without optimization")]
 fn alexnet_agrees() {
     agree("zoo-alexnet");
 }
 
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes minutes without optimization")]
 fn caffenet_agrees() {
     agree("zoo-caffenet");
 }

@@ -339,11 +339,8 @@ fn draw(
         .iter()
         .map(|series| (series.name.clone(), series.ink, series.dashed))
         .collect();
-    let legend = if legend.len() == 1 && bands.is_empty() {
-        &[]
-    } else {
-        &legend[..]
-    };
+    // The title names a curve that is alone.
+    let legend = if legend.len() == 1 { &[] } else { &legend[..] };
     let mut axes = Axes::new(&Frame {
         title,
         size: SIZE,

@@ -287,7 +287,7 @@ fn mistakes(run: &Run) -> String {
             "<div><img{blocky} src=\"{}\" alt=\"test picture {} of class {label}\" /><b>{label} → {predicted}</b><span>{}</span></div>",
             photo.data_url(),
             mistake.index,
-            number::short_percent(mistake.confidence)
+            number::percent(mistake.confidence)
         );
     }
     let _ = writeln!(

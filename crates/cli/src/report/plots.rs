@@ -9,9 +9,10 @@ use std::fmt::Write as _;
 use kuva::backend::raster::RasterBackend;
 use kuva::backend::svg::SvgBackend;
 use kuva::plot::legend::LegendPosition;
+use kuva::render::axis::{add_axes_and_grid, add_labels_and_title};
 use kuva::render::color::Color;
 use kuva::render::layout::{ComputedLayout, Layout, TickFormat};
-use kuva::render::render::{PathData, Primitive, Scene, TextAnchor, render_multiple};
+use kuva::render::render::{PathData, Primitive, Scene, TextAnchor};
 use kuva::render::theme::Theme;
 
 use super::html::escape;
@@ -519,10 +520,14 @@ impl Axes {
                 0.11,
             );
         }
-        canvas
-            .scene
-            .elements
-            .extend(render_multiple(Vec::new(), layout).elements);
+        let drawn = canvas.scene.elements.len();
+        add_axes_and_grid(&mut canvas.scene, &map, &layout);
+        add_labels_and_title(&mut canvas.scene, &map, &layout);
+        for element in &mut canvas.scene.elements[drawn..] {
+            if let Primitive::Text { color, .. } = element {
+                *color = Some(Color::from(ink::MUTED));
+            }
+        }
         for (row, entries) in legend.iter().enumerate() {
             let mut x = 12.0;
             let y = 43.0 + 18.0 * row as f64;

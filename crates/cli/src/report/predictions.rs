@@ -195,7 +195,7 @@ fn mistakes(run: &Run) -> Option<Figure> {
         );
         canvas.text(
             (centre, top + room + 27.0),
-            &number::short_percent(mistake.confidence),
+            &number::percent(mistake.confidence),
             10,
             Anchor::Middle,
             ink::MUTED,

@@ -93,6 +93,7 @@ pub fn against_dense(run: &Run) -> String {
                 .zip(dense_error)
                 .map(|(skinny, dense)| number::points(skinny - dense)),
         ),
+        better: summary.test_error.zip(dense_error).is_some_and(|(skinny, dense)| skinny <= dense),
         share: None,
     }];
     if let Some((weights, nonzeros)) = run.weights_and_nonzeros() {
@@ -117,23 +118,12 @@ pub fn against_dense(run: &Run) -> String {
         "</tr></thead><tbody>"
     });
     for row in rows {
-        let _ = write!(
-            html,
-            "<tr><th scope=\"row\">{}</th><td>{}",
-            row.name,
-            bar(row.share.map(|_| 1.0), "dense")
-        );
-        let _ = write!(html, "{}</td>", escape(&row.dense));
+        let _ = write!(html, "<tr><th scope=\"row\">{}</th>", row.name);
+        let _ = write!(html, "<td>{}{}</td>", escape(&row.dense), bar(row.share.map(|_| 1.0), "dense"));
         if skinny {
-            let (bar, skinny, change) = (
-                bar(row.share, "kept"),
-                escape(&row.skinny),
-                escape(&row.change),
-            );
-            let _ = write!(
-                html,
-                "<td class=\"skinny\">{bar}{skinny}</td><td class=\"change\">{change}</td>"
-            );
+            let _ = write!(html, "<td class=\"skinny\">{}{}</td>", escape(&row.skinny), bar(row.share, "kept"));
+            let class = if row.better { "change better" } else { "change" };
+            let _ = write!(html, "<td class=\"{class}\">{}</td>", escape(&row.change));
         }
         html.push_str("</tr>");
     }
@@ -150,6 +140,8 @@ struct Row {
     dense: String,
     skinny: String,
     change: String,
+    /// Whether skinny is at least as good as dense.
+    better: bool,
     /// Skinny as a fraction of dense, where a bar tells something.
     share: Option<f64>,
 }
@@ -170,6 +162,7 @@ impl Row {
             dense: write(dense),
             skinny: write(skinny),
             change,
+            better: skinny <= dense,
             share,
         }
     }

@@ -152,7 +152,7 @@ fn flips(sample: &Sample<'_>, random: &mut Random) -> String {
     let mut states: Vec<Vec<f64>> = LAYERS
         .iter()
         .map(|(_, _, weights, deviation)| {
-            (0..(*weights).min(8_000))
+            (0..(*weights).min(5_000))
                 .map(|_| deviation * random.normal() * (1.0 + 0.3 * random.normal().abs()))
                 .collect()
         })
@@ -214,12 +214,13 @@ fn flips(sample: &Sample<'_>, random: &mut Random) -> String {
                 layer["kept"] = json!(k);
                 layer["dropped"] = json!(weights - k);
                 layer["reactivated"] = json!(0);
+                let growth = [0.85, 0.7, 0.8, 1.0][index] * if epoch < 5 { 1.1 } else { 0.9 };
                 // The sparse phase strengthens what is kept; the next dense one lets the rest grow from zero.
                 for (value, now) in values.iter_mut().zip(&now) {
                     *value = if *now {
-                        *value * (1.15 + 0.08 * random.normal())
+                        *value * (1.15 + 0.12 * random.normal())
                     } else {
-                        deviation * 0.42 * random.normal()
+                        deviation * growth * random.normal()
                     };
                 }
                 support.resize(support.len().max(index + 1), Vec::new());

@@ -1,0 +1,314 @@
+//! The command line as data: verbs, flags and their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Train convolutional networks that are a fraction of the size and at least as accurate.
+#[derive(Debug, Parser)]
+#[command(
+    name = "skinny",
+    version,
+    about,
+    long_about = "Train convolutional networks that are a fraction of the size and at least as accurate, by iterative hard \
+                  thresholding: phases in which only the k largest weights of each layer live, in turn with phases in \
+                  which all of them train.",
+    after_help = "Start with `skinny train`: a two-minute job on data that the program draws itself.",
+    propagate_version = true
+)]
+pub struct Arguments {
+    /// One JSON object per event or result on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Train a network by a recipe, and compare it with its dense twin.
+    #[command(after_help = "Examples:
+  skinny train                                          the default: glyphs-lenet5-iht-10x, two minutes, no file needed
+  skinny train mnist-lenet5-iht-10x --with-dense        real digits (skinny data fetch mnist)
+  skinny train mnist-lenet5-iht-10x --seeds 0..4        five runs, mean ± standard deviation
+  skinny train mnist-lenet5-iht-10x --set sparsity.density=0.05 --set train.epochs=30
+  skinny train my-recipe.toml --out runs/mine
+  skinny train --resume runs/mine                       go on where it was interrupted")]
+    Train(TrainArguments),
+    /// Measure the test error of a run.
+    #[command(after_help = "Examples:
+  skinny eval runs/glyphs-lenet5-iht-10x
+  skinny eval runs/glyphs-lenet5-iht-10x --weights best
+  skinny eval weights.safetensors --recipe mnist-lenet5-dense")]
+    Eval(EvalArguments),
+    /// Classify pictures.
+    #[command(after_help = "Example:
+  skinny predict runs/mnist-lenet5-iht-10x digit.png another.jpg --top 3")]
+    Predict(PredictArguments),
+    /// Show, before anything is trained, the phases and what each layer will keep.
+    #[command(after_help = "Examples:
+  skinny plan mnist-lenet5-iht-20x
+  skinny plan mnist-lenet5-iht-20x --set sparsity.budget=erk")]
+    Plan(RecipeArguments),
+    /// Show the layers of a network: shapes, parameters, multiply-accumulates (1 MAC = 2 FLOP).
+    #[command(after_help = "Examples:
+  skinny summary lenet5
+  skinny summary my-net.toml
+  skinny summary --list")]
+    Summary {
+        /// A network of the zoo, or a network's TOML file.
+        #[arg(required_unless_present = "list")]
+        network: Option<String>,
+        /// Name the networks of the zoo.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Draw what runs have come to: one offline HTML page, and plots as SVG and PNG.
+    #[command(after_help = "Examples:
+  skinny report runs/glyphs-lenet5-iht-10x
+  skinny report runs/mnist-lenet5-dense runs/mnist-lenet5-iht-10x --out compared")]
+    Report {
+        /// Run folders.
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+        /// Where to put it; one run's report goes into its folder.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Name, download, check and describe data sets.
+    #[command(after_help = "Examples:
+  skinny data list
+  skinny data fetch mnist
+  skinny data verify mnist --data /datasets
+  skinny data info glyphs")]
+    Data {
+        /// What to do with data.
+        #[command(subcommand)]
+        verb: DataVerb,
+    },
+    /// List the built-in recipes, or show one as TOML to start from.
+    #[command(after_help = "Examples:
+  skinny recipes
+  skinny recipes mnist-lenet5-iht-10x > my-recipe.toml")]
+    Recipes {
+        /// The recipe to show.
+        name: Option<String>,
+    },
+    /// Show what the program sees of this machine.
+    #[command(after_help = "Example:
+  skinny env --json")]
+    Env,
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:
+  skinny completions bash > ~/.local/share/bash-completion/completions/skinny")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write the pages of all verbs into a folder.
+    #[command(after_help = "Examples:
+  skinny man | man -l -
+  skinny man --out ~/.local/share/man/man1")]
+    Man {
+        /// Folder for the pages of all verbs.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+/// A recipe with changes.
+#[derive(Debug, Args)]
+pub struct RecipeArguments {
+    /// A built-in recipe (`skinny recipes`) or a recipe's TOML file.
+    #[arg(default_value = "glyphs-lenet5-iht-10x")]
+    pub recipe: String,
+    /// Change a key of the recipe, e.g. `train.epochs=3`; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Where the data is; else $SKINNY_DATA, else the user's cache.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// Arguments of `skinny train`.
+#[derive(Debug, Args)]
+pub struct TrainArguments {
+    /// A built-in recipe (`skinny recipes`) or a recipe's TOML file [default: glyphs-lenet5-iht-10x, with its dense twin].
+    pub recipe: Option<String>,
+    /// Change a key of the recipe, e.g. `train.epochs=3`; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Where the data is; else $SKINNY_DATA, else the user's cache.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The run folder [default: runs/NAME, numbered if taken]; with --seeds, a folder of run folders.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Key of every random choice, instead of the recipe's.
+    #[arg(long, conflicts_with = "seeds")]
+    pub seed: Option<u64>,
+    /// Several seeds, first and last: 0..4 is five runs.
+    #[arg(long, value_name = "A..B", value_parser = seeds)]
+    pub seeds: Option<Seeds>,
+    /// Threads to compute with [default: all cores]; never changes a bit of the result.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// What to compute on.
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+    /// Start from these weights (safetensors, names and shapes of the network) instead of random ones.
+    #[arg(long, value_name = "WEIGHTS")]
+    pub init: Option<PathBuf>,
+    /// Go on with an interrupted run.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "settings", "out", "seed", "seeds", "init", "with_dense"])]
+    pub resume: Option<PathBuf>,
+    /// Train the dense twin too, unless a finished one is there.
+    #[arg(long)]
+    pub with_dense: bool,
+}
+
+/// First and last seed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seeds {
+    /// First.
+    pub first: u64,
+    /// Last, included.
+    pub last: u64,
+}
+
+fn seeds(text: &str) -> Result<Seeds, String> {
+    let parse = |part: &str| part.trim().parse::<u64>().ok();
+    text.split_once("..")
+        .and_then(|(first, last)| Some(Seeds { first: parse(first)?, last: parse(last.trim_start_matches('='))? }))
+        .filter(|seeds| seeds.first <= seeds.last && seeds.last - seeds.first < 10_000)
+        .ok_or_else(|| "write first and last seed, for example 0..4 for five runs".to_string())
+}
+
+/// What to compute on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The best there is in this build.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// A graphics processor; this build has none.
+    Gpu,
+}
+
+/// Arguments of `skinny eval`.
+#[derive(Debug, Args)]
+pub struct EvalArguments {
+    /// A run folder, or weights in safetensors together with --recipe.
+    pub run: PathBuf,
+    /// Which weights of the run.
+    #[arg(long, value_enum, default_value_t = Which::Last)]
+    pub weights: Which,
+    /// The recipe that says network and data, for weights that are not in a run folder.
+    #[arg(long)]
+    pub recipe: Option<String>,
+    /// Where the data is; else $SKINNY_DATA, else the user's cache.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Threads to compute with [default: all cores].
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// Weights that a run keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Which {
+    /// After the last step.
+    Last,
+    /// With the least error on the held-out pictures.
+    Best,
+}
+
+impl Which {
+    /// Its file name without the extension.
+    pub fn name(self) -> &'static str {
+        match self {
+            Which::Last => "last",
+            Which::Best => "best",
+        }
+    }
+}
+
+/// Arguments of `skinny predict`.
+#[derive(Debug, Args)]
+pub struct PredictArguments {
+    /// A run folder.
+    pub run: PathBuf,
+    /// Pictures, PNG or JPEG.
+    #[arg(required = true)]
+    pub pictures: Vec<PathBuf>,
+    /// Classes to name for each picture.
+    #[arg(long, default_value_t = 1)]
+    pub top: usize,
+    /// Which weights of the run.
+    #[arg(long, value_enum, default_value_t = Which::Last)]
+    pub weights: Which,
+}
+
+/// The verbs of `skinny data`.
+#[derive(Debug, Subcommand)]
+pub enum DataVerb {
+    /// Name the sets that skinny knows, and say which are here.
+    List {
+        /// Where the data is; else $SKINNY_DATA, else the user's cache.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Download a set, with resume and checksums.
+    Fetch {
+        /// The set.
+        set: String,
+        /// Where to put it; else $SKINNY_DATA, else the user's cache.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Another address to download from, tried first; may be given several times.
+        #[arg(long, value_name = "URL")]
+        mirror: Vec<String>,
+    },
+    /// Compare the files of a set with the published checksums.
+    Verify {
+        /// The set.
+        set: String,
+        /// Where the data is; else $SKINNY_DATA, else the user's cache.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Count the pictures of a set by class, and measure mean and deviation.
+    Info {
+        /// The set, or a folder of pictures in class folders.
+        set: String,
+        /// Where the data is; else $SKINNY_DATA, else the user's cache.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Shape of a folder's pictures: channels, height, width.
+        #[arg(long, value_name = "CxHxW", default_value = "3x224x224")]
+        shape: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn seeds_are_first_and_last() {
+        assert_eq!(seeds("0..4"), Ok(Seeds { first: 0, last: 4 }));
+        assert_eq!(seeds("3..=5"), Ok(Seeds { first: 3, last: 5 }));
+        for wrong in ["4", "4..", "..4", "5..4", "a..b"] {
+            assert!(seeds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

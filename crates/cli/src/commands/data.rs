@@ -1,0 +1,179 @@
+//! `skinny data`: what sets there are, getting them, checking them, looking at them.
+
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use skinny::data::catalog::{self, FetchOptions, Progress, Source, State};
+use skinny::data::{DataRoots, Dataset, LoadOptions, load};
+
+use crate::arguments::DataVerb;
+use crate::failure::Failure;
+use crate::output::{Output, bytes, table, thousands};
+
+/// Does what is asked for with data.
+pub fn data(verb: &DataVerb, output: Output) -> Result<(), Failure> {
+    match verb {
+        DataVerb::List { data } => list(&DataRoots::new(data.as_deref()), output),
+        DataVerb::Fetch { set, data, mirror } => fetch(set, data.as_deref(), mirror, output),
+        DataVerb::Verify { set, data } => verify(set, &DataRoots::new(data.as_deref()), output),
+        DataVerb::Info { set, data, shape } => info(set, data.as_deref(), shape, output),
+    }
+}
+
+/// The place among the roots that has the folder of a set, if one has.
+fn place(set: &catalog::KnownSet, roots: &DataRoots) -> Option<PathBuf> {
+    let folder = set.published()?.folder;
+    roots.places().iter().find(|place| place.join(folder).is_dir()).cloned()
+}
+
+fn list(roots: &DataRoots, output: Output) -> Result<(), Failure> {
+    let mut rows = vec![["set", "pictures", "classes", "size", "here", "what"].map(String::from).to_vec()];
+    for set in catalog::sets() {
+        let here = match set.source {
+            Source::Embedded => "always".to_string(),
+            Source::Own => "–".to_string(),
+            Source::Published(_) => match place(set, roots) {
+                Some(place) if catalog::verify(set, &place).iter().all(|file| file.state.is_good()) => {
+                    "yes".to_string()
+                }
+                Some(_) => "damaged".to_string(),
+                None => "no".to_string(),
+            },
+        };
+        let count = |count: Option<usize>| count.map_or("–".to_string(), |count| thousands(count as u64));
+        let download = set.published().map(|published| published.download_bytes());
+        output.object(&json!({
+            "set": set.name, "title": set.title, "here": here, "train": set.train, "test": set.test,
+            "classes": set.classes, "download_bytes": download, "terms": set.terms,
+        }))?;
+        rows.push(vec![
+            set.name.into(),
+            format!("{} + {}", count(set.train), count(set.test)),
+            count(set.classes),
+            download.map_or("–".into(), bytes),
+            here,
+            set.title.into(),
+        ]);
+    }
+    output.text(&table(&rows))?;
+    let places: Vec<String> = roots.places().iter().map(|place| place.display().to_string()).collect();
+    output.text(&format!("\nlooked for in {}", places.join(", ")))
+}
+
+fn fetch(name: &str, data: Option<&Path>, mirrors: &[String], output: Output) -> Result<(), Failure> {
+    let set = catalog::find(name)?;
+    let roots = DataRoots::new(data);
+    let folder = roots.download_folder()?;
+    let options = FetchOptions { mirrors: mirrors.to_vec(), ..FetchOptions::default() };
+    let bar = ProgressBar::hidden();
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+    }
+    bar.set_style(
+        ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")
+            .expect("the template is well-formed"),
+    );
+    let path = catalog::fetch(set, folder, &options, &mut |progress| match progress {
+        Progress::Present { file } => eprintln!("{file} is there"),
+        Progress::Start { file, url, from, bytes: all } => {
+            bar.set_length(all);
+            bar.set_message(file.to_string());
+            eprintln!("{file}: {} from {url}{}", bytes(all), if from > 0 { ", going on" } else { "" });
+        }
+        Progress::Bytes { done, .. } => bar.set_position(done),
+        Progress::Failed { url, reason, .. } => eprintln!("{url}: {reason}"),
+        Progress::Check { file } => eprintln!("{file}: checksum"),
+        Progress::Unpack { file } => eprintln!("{file}: unpacked"),
+        Progress::Done { file } => eprintln!("{file}: done"),
+    });
+    bar.finish_and_clear();
+    let path = path?;
+    output.object(&json!({ "set": name, "folder": path }))?;
+    output.text(&format!("{name} is in {}", path.display()))
+}
+
+fn verify(name: &str, roots: &DataRoots, output: Output) -> Result<(), Failure> {
+    let set = catalog::find(name)?;
+    if set.published().is_none() {
+        return Err(Failure::usage(format!("{name} has no published files to compare with")));
+    }
+    let Some(place) = place(set, roots) else {
+        let places: Vec<String> = roots.places().iter().map(|place| place.display().to_string()).collect();
+        return Err(Failure::data(format!(
+            "{name} is not in {}; get it with `skinny data fetch {name}` or say where it is with --data DIR",
+            places.join(", ")
+        )));
+    };
+    let mut wrong = 0;
+    for file in catalog::verify(set, &place) {
+        let (good, text) = match &file.state {
+            State::Ok => (true, "ok".to_string()),
+            State::Unchecked => (true, "there; no checksum is published".to_string()),
+            State::Missing => (false, "missing".to_string()),
+            State::WrongLength { bytes, expected } => (false, format!("{bytes} bytes where {expected} are published")),
+            State::Wrong { md5, expected } => (false, format!("md5 {md5} where {expected} is published")),
+            State::Unreadable { reason } => (false, format!("cannot be read: {reason}")),
+        };
+        wrong += usize::from(!good);
+        output.object(&json!({ "file": file.name, "good": good, "state": text }))?;
+        output.text(&format!("{}: {text}", file.name))?;
+    }
+    match wrong {
+        0 => Ok(()),
+        _ => Err(Failure::data(format!(
+            "{wrong} files of {name} in {} are not as published; `skinny data fetch {name} --data {}` mends them",
+            place.display(),
+            place.display()
+        ))),
+    }
+}
+
+/// Pictures over which mean and deviation are measured at the most.
+const MEASURED: usize = 60_000;
+
+fn info(name: &str, data: Option<&Path>, shape: &str, output: Output) -> Result<(), Failure> {
+    let folder = Path::new(name);
+    let split = match folder.is_dir() {
+        true => {
+            let options = LoadOptions {
+                path: Some(folder.to_path_buf()),
+                shape: Some(parse_shape(shape)?),
+                ..LoadOptions::default()
+            };
+            load("folder", &DataRoots::new(data), &options)?
+        }
+        false => load(name, &DataRoots::new(data), &LoadOptions::default())?,
+    };
+    for (part, set) in [("train", &split.train), ("test", &split.test)] {
+        describe(part, set, output)?;
+    }
+    Ok(())
+}
+
+fn describe(part: &str, set: &Dataset, output: Output) -> Result<(), Failure> {
+    let info = set.info(MEASURED)?;
+    output.object(&json!({
+        "part": part, "pictures": info.pictures, "shape": info.shape, "classes": info.classes,
+        "mean": info.mean, "std": info.std,
+    }))?;
+    let numbers = |values: &[f64]| values.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(" ");
+    let classes: Vec<String> = info.classes.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    output.text(&format!(
+        "{part}: {} pictures of {}x{}x{}, mean {}, deviation {}\n  {}",
+        thousands(info.pictures as u64),
+        info.shape[0],
+        info.shape[1],
+        info.shape[2],
+        numbers(&info.mean),
+        numbers(&info.std),
+        classes.join(", ")
+    ))
+}
+
+fn parse_shape(text: &str) -> Result<[usize; 3], Failure> {
+    let parts: Vec<usize> = text.split('x').filter_map(|part| part.parse().ok()).filter(|&n| n > 0).collect();
+    parts.try_into().map_err(|_| {
+        Failure::usage(format!("--shape {text} is no shape; write channels, height and width, e.g. 3x224x224"))
+    })
+}

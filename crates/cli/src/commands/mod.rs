@@ -1,0 +1,12 @@
+//! One module per verb.
+
+pub mod data;
+pub mod env;
+pub mod eval;
+pub mod help;
+pub mod plan;
+pub mod predict;
+pub mod recipes;
+pub mod report;
+pub mod summary;
+pub mod train;

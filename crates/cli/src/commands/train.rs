@@ -1,0 +1,308 @@
+//! `skinny train`: runs, their dense twins, several seeds, and the table at the end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+use skinny::data::DataRoots;
+use skinny::sparsity::Method;
+use skinny::train::{Job, JobOptions, Recipe, RunFolder, Summary, TrainError, Twin};
+
+use crate::arguments::{Device, Seeds, TrainArguments};
+use crate::commands::env::{default_threads, environment};
+use crate::failure::Failure;
+use crate::output::{Output, bytes, percent, table, thousands};
+use crate::progress::Display;
+
+/// Trains what the arguments ask for.
+pub fn train(arguments: &TrainArguments, output: Output) -> Result<(), Failure> {
+    if arguments.device == Device::Gpu {
+        return Err(Failure::usage(
+            "this build has no engine for a GPU; use --device cpu, or leave it out",
+        ));
+    }
+    if arguments.threads == Some(0) {
+        return Err(Failure::usage("--threads 0 computes nothing; give 1 or more"));
+    }
+    let threads = arguments.threads.unwrap_or_else(default_threads);
+    let options = JobOptions {
+        roots: DataRoots::new(arguments.data.as_deref()),
+        threads,
+        init: arguments.init.clone(),
+        environment: environment(threads),
+    };
+    let session = Session { options, output, stop: stop_flag()? };
+    if let Some(folder) = &arguments.resume {
+        return session.resume(folder);
+    }
+    // The default job compares with its dense twin; other recipes do so when they are asked to.
+    let with_dense = arguments.with_dense || arguments.recipe.is_none();
+    let name = arguments.recipe.as_deref().unwrap_or("glyphs-lenet5-iht-10x");
+    let mut recipe = Recipe::load(name, &arguments.settings)?;
+    match arguments.seeds {
+        Some(seeds) => session.several(&recipe, seeds, arguments.out.as_deref(), with_dense),
+        None => {
+            recipe.seed = arguments.seed.unwrap_or(recipe.seed);
+            let (folder, summary) = session.one(recipe, arguments.out.as_deref(), with_dense)?;
+            session.tell(&folder, &summary)
+        }
+    }
+}
+
+/// Set by the first Ctrl-C, which ends a run after its step; the second ends the program at once.
+fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+    })
+    .map_err(|error| Failure::usage(format!("cannot watch for Ctrl-C: {error}")))?;
+    Ok(stop)
+}
+
+struct Session {
+    options: JobOptions,
+    output: Output,
+    stop: Arc<AtomicBool>,
+}
+
+impl Session {
+    fn resume(&self, folder: &Path) -> Result<(), Failure> {
+        let job = Job::resume(folder, &self.options)?;
+        let summary = self.run(job)?;
+        self.tell(folder, &summary)
+    }
+
+    /// One run, after its dense twin if that is wanted and not there.
+    fn one(
+        &self,
+        recipe: Recipe,
+        out: Option<&Path>,
+        with_dense: bool,
+    ) -> Result<(PathBuf, Summary), Failure> {
+        let sparse = recipe.sparsity.method != Method::Dense;
+        let twin = match sparse {
+            true => self.twin(&recipe, out, with_dense)?,
+            false => None,
+        };
+        let job = Job::start(recipe, out, &self.options)?;
+        let folder = job.folder().clone();
+        let mut summary = self.run(job)?;
+        if twin.is_some() {
+            summary.dense_twin = twin;
+            folder.write_summary(&summary)?;
+        }
+        Ok((folder.path().to_path_buf(), summary))
+    }
+
+    /// A finished run of the same settings without sparsity: found beside the run, or trained.
+    fn twin(&self, recipe: &Recipe, out: Option<&Path>, train: bool) -> Result<Option<Twin>, Failure> {
+        let dense = recipe.dense_twin();
+        let beside = match out {
+            Some(out) => out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+            None => Path::new("runs"),
+        };
+        let hash = dense.settings_hash(&dense.network()?);
+        if let Some(found) = find_finished(beside, &hash, dense.seed) {
+            return Ok(Some(found));
+        }
+        if !train {
+            return Ok(None);
+        }
+        let twin_out = out.map(|out| {
+            let mut name = out.file_name().unwrap_or_default().to_os_string();
+            name.push("-dense");
+            out.with_file_name(name)
+        });
+        let job = Job::start(dense, twin_out.as_deref(), &self.options)?;
+        let folder = job.folder().path().to_path_buf();
+        let summary = self.run(job)?;
+        Ok(Some(twin_of(folder, &summary)))
+    }
+
+    fn several(
+        &self,
+        recipe: &Recipe,
+        seeds: Seeds,
+        out: Option<&Path>,
+        with_dense: bool,
+    ) -> Result<(), Failure> {
+        let mut runs = Vec::new();
+        for seed in seeds.first..=seeds.last {
+            let recipe = Recipe { seed, ..recipe.clone() };
+            let out = out.map(|out| out.join(format!("seed-{seed}")));
+            if let Some(out) = out.as_deref().and_then(Path::parent) {
+                std::fs::create_dir_all(out).map_err(|error| {
+                    Failure::usage(format!("{}: cannot be created: {error}; choose another --out", out.display()))
+                })?;
+            }
+            let done = out.as_deref().filter(|path| path.join("summary.json").exists());
+            let (folder, summary) = match done {
+                Some(path) => {
+                    let finished = self.finished(path, &recipe)?;
+                    eprintln!("{} is finished already", path.display());
+                    (path.to_path_buf(), finished)
+                }
+                None => self.one(recipe, out.as_deref(), with_dense)?,
+            };
+            self.tell(&folder, &summary)?;
+            runs.push(summary);
+        }
+        self.output.text(&over_seeds(&runs))?;
+        self.output.object(&json!({ "event": "seeds", "runs": runs }))
+    }
+
+    /// The summary of a finished run of the same settings and seed.
+    fn finished(&self, path: &Path, recipe: &Recipe) -> Result<Summary, Failure> {
+        let summary = RunFolder::open(path)?.summary()?;
+        let hash = resolved_hash(recipe)?;
+        summary.filter(|summary| summary.settings_hash == hash && summary.seed == recipe.seed).ok_or_else(|| {
+            Failure::usage(format!(
+                "{} holds a finished run of other settings, which is never overwritten; choose another --out",
+                path.display()
+            ))
+        })
+    }
+
+    fn run(&self, job: Job) -> Result<Summary, Failure> {
+        let folder = job.folder().clone();
+        let mut display = Display::new(self.output, job.resolved(), folder.path());
+        let result = job.run(&mut |event| display.show(event), &self.stop);
+        display.finish(result.as_ref().ok());
+        if let Err(TrainError::Interrupted { step, folder }) = &result {
+            self.output.object(&json!({ "event": "interrupted", "step": step, "run": folder }))?;
+        }
+        Ok(result?)
+    }
+
+    /// The table at the end of a run, and what to type next.
+    fn tell(&self, folder: &Path, summary: &Summary) -> Result<(), Failure> {
+        self.output.object(&json!({ "event": "finished", "run": folder, "summary": summary }))?;
+        let next = match &summary.dense_twin {
+            Some(twin) => format!("skinny report {} {}", folder.display(), twin.run.display()),
+            None => format!("skinny report {}", folder.display()),
+        };
+        self.output.text(&format!("\n{}\n\nnext: {next}", result_table(summary)))
+    }
+}
+
+/// The hash that a run of this recipe has, every default filled in.
+fn resolved_hash(recipe: &Recipe) -> Result<String, Failure> {
+    let mut recipe = recipe.clone();
+    recipe.sparsity =
+        recipe.sparsity.resolved().map_err(|error| Failure::usage(format!("[sparsity] {error}")))?;
+    Ok(recipe.settings_hash(&recipe.network()?))
+}
+
+fn twin_of(run: PathBuf, summary: &Summary) -> Twin {
+    Twin {
+        run,
+        test_error: summary.test_error,
+        nonzeros: summary.nonzeros,
+        bytes: summary.dense_bytes,
+    }
+}
+
+/// A finished run with these settings and this seed in one of the folders below `beside`, or one level deeper.
+fn find_finished(beside: &Path, hash: &str, seed: u64) -> Option<Twin> {
+    let folders = |path: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        folders.sort();
+        folders
+    };
+    let near = folders(beside);
+    let deeper = near.iter().flat_map(|path| folders(path)).collect::<Vec<_>>();
+    near.into_iter().chain(deeper).find_map(|path| {
+        let summary = RunFolder::open(&path).ok()?.summary().ok()??;
+        (summary.settings_hash == hash && summary.seed == seed).then(|| twin_of(path, &summary))
+    })
+}
+
+/// Dense against skinny.
+fn result_table(summary: &Summary) -> String {
+    let row = |cells: [&str; 3]| cells.map(str::to_string).to_vec();
+    let share = 100.0 * summary.nonzeros as f64 / summary.parameters.max(1) as f64;
+    let own_error = percent(summary.test_error);
+    if summary.method == "dense" {
+        return table(&[
+            vec![String::new(), "dense".into()],
+            vec!["error".into(), own_error],
+            vec!["non-zeros".into(), thousands(summary.nonzeros as u64)],
+            vec!["file".into(), bytes(summary.dense_bytes)],
+            vec!["latency".into(), "–".into()],
+        ]);
+    }
+    let dense_error = summary.dense_twin.as_ref().map_or("–".to_string(), |twin| percent(twin.test_error));
+    let smaller = summary.dense_bytes as f64 / summary.packed_bytes.max(1) as f64;
+    table(&[
+        row(["", "dense", "skinny"]),
+        row(["error", &dense_error, &own_error]),
+        row([
+            "non-zeros",
+            &thousands(summary.parameters as u64),
+            &format!("{} ({share:.1} %)", thousands(summary.nonzeros as u64)),
+        ]),
+        row([
+            "file, packed (estimate)",
+            &bytes(summary.dense_bytes),
+            &format!("{} (÷ {smaller:.1})", bytes(summary.packed_bytes)),
+        ]),
+        row(["latency", "–", "–"]),
+    ])
+}
+
+/// Mean ± standard deviation over the seeds.
+fn over_seeds(runs: &[Summary]) -> String {
+    let mut rows = vec![vec!["seed".into(), "dense error".into(), "skinny error".into()]];
+    let sparse = runs.iter().any(|run| run.method != "dense");
+    if !sparse {
+        rows[0].truncate(2);
+    }
+    let dense: Vec<f64> = match sparse {
+        true => runs.iter().filter_map(|run| run.dense_twin.as_ref()).map(|twin| twin.test_error).collect(),
+        false => runs.iter().map(|run| run.test_error).collect(),
+    };
+    let own: Vec<f64> = runs.iter().map(|run| run.test_error).collect();
+    for run in runs {
+        let mut row = vec![run.seed.to_string()];
+        if sparse {
+            row.push(run.dense_twin.as_ref().map_or("–".into(), |twin| percent(twin.test_error)));
+        }
+        row.push(percent(run.test_error));
+        rows.push(row);
+    }
+    let mut row = vec!["mean ± sd".to_string()];
+    if sparse {
+        row.push(if dense.len() == runs.len() { spread(&dense) } else { "–".into() });
+    }
+    row.push(spread(&own));
+    rows.push(row);
+    format!("\n{}", table(&rows))
+}
+
+/// Mean ± standard deviation (of a sample, n − 1) of fractions, in percent.
+fn spread(values: &[f64]) -> String {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    if values.len() < 2 {
+        return format!("{:.2} %", 100.0 * mean);
+    }
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    format!("{:.3} ± {:.3} %", 100.0 * mean, 100.0 * variance.sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spread_is_that_of_a_sample() {
+        assert_eq!(spread(&[0.007, 0.008, 0.009]), "0.800 ± 0.100 %");
+        assert_eq!(spread(&[0.007]), "0.70 %");
+    }
+}

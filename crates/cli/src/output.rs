@@ -1,0 +1,119 @@
+//! Standard output: results for people, or JSON for machines.
+
+use std::io::{self, Write};
+
+use crate::failure::Failure;
+
+/// Where results go.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    /// One JSON object per line instead of text.
+    pub json: bool,
+}
+
+impl Output {
+    /// Prints text, unless JSON is asked for.
+    pub fn text(self, text: &str) -> Result<(), Failure> {
+        if self.json {
+            return Ok(());
+        }
+        print(text)
+    }
+
+    /// Prints a JSON object, if JSON is asked for.
+    pub fn object(self, value: &serde_json::Value) -> Result<(), Failure> {
+        if !self.json {
+            return Ok(());
+        }
+        print(&value.to_string())
+    }
+}
+
+/// A line on standard output; a reader that has gone away (`skinny recipes | head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// `1234567` as `1,234,567`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes as kB or MB (powers of ten).
+pub fn bytes(count: u64) -> String {
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
+        _ => format!("{:.2} MB", count as f64 / 1e6),
+    }
+}
+
+/// A fraction as percent.
+pub fn percent(fraction: f64) -> String {
+    format!("{:.2} %", 100.0 * fraction)
+}
+
+/// Seconds as `3.2 s`, `4 min 05 s` or `2 h 03 min`.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 60.0 => format!("{s:.1} s"),
+        s if s < 3600.0 => format!("{} min {:02} s", s as u64 / 60, s as u64 % 60),
+        s => format!("{} h {:02} min", s as u64 / 3600, s as u64 % 3600 / 60),
+    }
+}
+
+/// A table of text: the first column left, the others right, two spaces between.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            match column {
+                0 => line.push_str(&format!("{cell:<width$}")),
+                _ => line.push_str(&format!("  {cell:>width$}")),
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.pop();
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(60_965_224), "60,965,224");
+        assert_eq!(bytes(1_724_320), "1.72 MB");
+        assert_eq!(bytes(215_000), "215.0 kB");
+        assert_eq!(duration(245.0), "4 min 05 s");
+        assert_eq!(duration(7380.0), "2 h 03 min");
+    }
+
+    #[test]
+    fn tables_are_aligned() {
+        let rows = [vec!["a".into(), "10".into()], vec!["long".into(), "5".into()]];
+        assert_eq!(table(&rows), "a     10\nlong   5");
+    }
+}

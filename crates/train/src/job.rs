@@ -1,0 +1,214 @@
+//! From a recipe to a finished run folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use skinny_data::DataRoots;
+use skinny_network::{Role, Tensors};
+
+use crate::engine::cpu::CpuEngine;
+use crate::engine::{Engine, Section};
+use crate::init::initialize;
+use crate::material::Material;
+use crate::outcome::Predictions;
+use crate::resolved::Resolved;
+use crate::run_folder::{RunFolder, Summary};
+use crate::size::packed_bytes;
+use crate::trainer::{Event, Trainer, nonzeros};
+use crate::{Recipe, TrainError};
+
+/// Everything about a run that is not its recipe.
+#[derive(Clone, Debug)]
+pub struct JobOptions {
+    /// Where data is looked for.
+    pub roots: DataRoots,
+    /// Threads to compute with; never changes a bit of the result.
+    pub threads: usize,
+    /// Weights to start from instead of random ones.
+    pub init: Option<PathBuf>,
+    /// What `env.json` says of machine and command.
+    pub environment: serde_json::Value,
+}
+
+/// A run that is ready to start or to go on.
+pub struct Job {
+    resolved: Resolved,
+    material: Material,
+    folder: RunFolder,
+    engine: CpuEngine,
+    resumes: bool,
+}
+
+impl Job {
+    /// A new run of `recipe` in a new folder. Everything that can be refused is refused before the folder is made.
+    pub fn start(recipe: Recipe, out: Option<&Path>, options: &JobOptions) -> Result<Job, TrainError> {
+        let (resolved, material) = prepare(recipe, &options.roots)?;
+        let weights = match &options.init {
+            Some(path) => load_weights(&resolved, path)?,
+            None => initialize(&resolved.graph, resolved.recipe.train.init, resolved.recipe.seed),
+        };
+        let engine = CpuEngine::new(
+            resolved.graph.clone(),
+            resolved.engine_settings(options.threads)?,
+            weights,
+        );
+        let folder = RunFolder::create(out, &resolved.recipe.name)?;
+        folder.write_start(&resolved, &material.preprocess, &options.environment)?;
+        Ok(Job { resolved, material, folder, engine, resumes: false })
+    }
+
+    /// A run that was interrupted, from the checkpoint in its folder.
+    pub fn resume(folder: &Path, options: &JobOptions) -> Result<Job, TrainError> {
+        let folder = RunFolder::open(folder)?;
+        if folder.summary()?.is_some() {
+            return Err(TrainError::Folder {
+                folder: folder.path().to_path_buf(),
+                reason: "holds a finished run; there is nothing to resume".into(),
+            });
+        }
+        let (resolved, material) = prepare(folder.recipe()?, &options.roots)?;
+        let weights = initialize(&resolved.graph, resolved.recipe.train.init, resolved.recipe.seed);
+        let engine = CpuEngine::new(
+            resolved.graph.clone(),
+            resolved.engine_settings(options.threads)?,
+            weights,
+        );
+        Ok(Job { resolved, material, folder, engine, resumes: true })
+    }
+
+    /// The recipe with everything worked out.
+    pub fn resolved(&self) -> &Resolved {
+        &self.resolved
+    }
+
+    /// The run folder.
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// Trains to the end, measures the test error of the last state and writes what there is to tell.
+    pub fn run(
+        mut self,
+        observe: &mut dyn FnMut(Event<'_>),
+        stop: &AtomicBool,
+    ) -> Result<Summary, TrainError> {
+        let mut trainer = match self.resumes {
+            true => Trainer::resume(&self.resolved, &self.material, &mut self.engine, &self.folder)?,
+            false => Trainer::start(&self.resolved, &self.material, &mut self.engine, &self.folder)?,
+        };
+        trainer.run(observe, stop)?;
+        let progress = trainer.progress().clone();
+        // The averaged weights, where there are some, are what was saved; so they are what is measured.
+        self.engine.swap_average();
+        self.folder.write_masks(&self.resolved, &self.engine)?;
+        let recipe = &self.resolved.recipe;
+        let predictions = Predictions::of(
+            &mut self.engine,
+            &self.material.test,
+            &self.material.preprocess,
+            recipe.data.batch,
+        )?;
+        let parameters = || self.resolved.graph.parameters.iter().filter(|p| p.role.trainable());
+        let kept_weights: usize = (self.resolved.thresholded.iter())
+            .map(|&index| {
+                let all = self.resolved.graph.parameters[index].len();
+                self.engine.mask(index).map_or(all, |mask| mask.count())
+            })
+            .sum();
+        let weights: usize = parameters().filter(|p| p.role.thresholded()).map(|p| p.len()).sum();
+        let summary = Summary {
+            schema: 1,
+            name: recipe.name.clone(),
+            seed: recipe.seed,
+            method: recipe.sparsity.method.to_string(),
+            network: self.resolved.network.name.clone(),
+            data: recipe.data.name.clone(),
+            status: "finished".into(),
+            epochs: recipe.train.epochs as usize,
+            steps: progress.step,
+            density: kept_weights as f64 / weights.max(1) as f64,
+            parameters: parameters().map(|p| p.len()).sum(),
+            weights,
+            nonzeros: nonzeros(&self.engine),
+            dense_bytes: self.resolved.graph.parameters.iter().map(|p| 4 * p.len() as u64).sum(),
+            packed_bytes: self.packed_bytes(),
+            best_epoch: progress.best.map(|best| best.epoch),
+            best_validation_error: progress.best.map(|best| best.error),
+            validation_error: progress.rows.last().and_then(|row| row.validation_error),
+            test_error: predictions.outcome.error(),
+            test_loss: predictions.outcome.mean_loss(),
+            seconds: progress.seconds,
+            settings_hash: self.resolved.settings_hash.clone(),
+            dense_twin: None,
+        };
+        self.folder.write_log(&progress)?;
+        self.folder.write_end(&summary, &predictions)?;
+        Ok(summary)
+    }
+
+    fn packed_bytes(&self) -> u64 {
+        let kept = |index: usize| self.engine.mask(index).map(|mask| mask.count());
+        (self.resolved.graph.parameters.iter().enumerate())
+            .map(|(index, parameter)| packed_bytes(parameter.len(), kept(index)))
+            .sum()
+    }
+}
+
+/// A number of pictures for which every sensible plan works, where the real one is not known.
+const ANY: usize = 1 << 24;
+
+/// The weights of a file, in the order of the graph; names and shapes must be exactly the network's.
+fn load_weights(resolved: &Resolved, path: &Path) -> Result<Vec<Vec<f32>>, TrainError> {
+    let mut tensors = Tensors::load(path)?;
+    tensors.check_against(&resolved.graph, true)?;
+    let parameters = resolved.graph.parameters.iter();
+    Ok(parameters.map(|p| tensors.remove(&p.name).map(|tensor| tensor.data).unwrap_or_default()).collect())
+}
+
+fn prepare(recipe: Recipe, roots: &DataRoots) -> Result<(Resolved, Material), TrainError> {
+    let graph = recipe.network()?.graph().map_err(crate::RecipeError::from)?;
+    // A recipe that cannot work is refused before data is read: the number of pictures decides no key's validity
+    // but those of durations, which are checked again with the real number.
+    Resolved::new(recipe.clone(), ANY)?;
+    let material = Material::load(&recipe, &graph, roots)?;
+    let resolved = Resolved::new(recipe, material.train.len())?;
+    Ok((resolved, material))
+}
+
+/// A saved network and its data, ready to be measured: the engine of `skinny eval` and `skinny predict`.
+pub struct Trained {
+    /// The recipe that it was trained by, worked out.
+    pub resolved: Resolved,
+    /// Its engine, with the saved weights.
+    pub engine: CpuEngine,
+}
+
+impl Trained {
+    /// The weights `which` (`last` or `best`) of a run folder.
+    pub fn open(folder: &RunFolder, which: &str, threads: usize) -> Result<Trained, TrainError> {
+        Trained::load(folder.recipe()?, &folder.weights(which), threads)
+    }
+
+    /// Weights in a safetensors file, for the network of a recipe.
+    pub fn load(recipe: Recipe, path: &Path, threads: usize) -> Result<Trained, TrainError> {
+        let resolved = Resolved::new(recipe, ANY)?;
+        let weights = load_weights(&resolved, path)?;
+        let engine = CpuEngine::new(resolved.graph.clone(), resolved.engine_settings(threads)?, weights);
+        Ok(Trained { resolved, engine })
+    }
+
+    /// Trainable parameters that are not zero.
+    pub fn nonzeros(&self) -> usize {
+        let mut values = Vec::new();
+        let mut count = 0;
+        for (index, parameter) in self.resolved.graph.parameters.iter().enumerate() {
+            if parameter.role == Role::Weight {
+                self.engine.read(Section::Weights, index, &mut values);
+                count += values.iter().filter(|value| **value != 0.0).count();
+            } else if parameter.role.trainable() {
+                count += parameter.len();
+            }
+        }
+        count
+    }
+}

@@ -1,0 +1,90 @@
+//! The data of a run: training, held-out and test pictures, and what is done to them.
+
+use std::sync::Arc;
+
+use skinny_data::{Augment, DataRoots, Dataset, LoadOptions, Split, load};
+use skinny_network::{Graph, Preprocess, shape_text};
+
+use crate::{Recipe, RecipeError, TrainError};
+
+/// What a run learns from and is measured on.
+#[derive(Clone, Debug)]
+pub struct Material {
+    /// Pictures that are learned from.
+    pub train: Arc<Dataset>,
+    /// Pictures of the training set that are held out; they choose `best`.
+    pub validation: Option<Arc<Dataset>>,
+    /// Pictures that choose nothing.
+    pub test: Arc<Dataset>,
+    /// What is done to every picture.
+    pub preprocess: Preprocess,
+    /// Random changes of training pictures.
+    pub augment: Vec<Augment>,
+}
+
+impl Material {
+    /// Loads what a recipe names for the network of `graph`.
+    pub fn load(recipe: &Recipe, graph: &Graph, roots: &DataRoots) -> Result<Material, TrainError> {
+        let settings = &recipe.data;
+        let options = LoadOptions {
+            path: settings.path.clone(),
+            shape: Some(graph.input),
+            ..LoadOptions::default()
+        };
+        let Split { mut train, mut test } = load(&settings.name, roots, &options)?;
+        let preprocess = train.preprocess()?;
+        if train.shape != graph.input || train.classes != graph.output[0] {
+            return Err(TrainError::Mismatch {
+                data: settings.name.clone(),
+                found: shape_text(&train.shape),
+                classes: train.classes,
+                network: graph.name.clone(),
+                expected: shape_text(&graph.input),
+                outputs: graph.output[0],
+            });
+        }
+        let mut validation = None;
+        if settings.validation > 0 {
+            // The held-out pictures are the same for all seeds, so that runs can be compared on them.
+            let (rest, held_out) = train.hold_out(settings.validation, 0)?;
+            (train, validation) = (rest, Some(held_out));
+        }
+        if let Some(most) = settings.train {
+            train = first("data.train", train, most)?;
+        }
+        if let Some(most) = settings.test {
+            test = first("data.test", test, most)?;
+        }
+        Ok(Material {
+            train: Arc::new(train),
+            validation: validation.map(Arc::new),
+            test: Arc::new(test),
+            preprocess,
+            augment: augmentation(&settings.augment)?,
+        })
+    }
+}
+
+/// The first `most` pictures of a set.
+fn first(key: &str, set: Dataset, most: usize) -> Result<Dataset, RecipeError> {
+    if most == 0 {
+        return Err(RecipeError::Value {
+            key: key.into(),
+            reason: "must be at least 1, or left out for all".into(),
+        });
+    }
+    let indices: Vec<u32> = (0..most.min(set.len()) as u32).collect();
+    Ok(set.subset(&indices))
+}
+
+fn augmentation(names: &[String]) -> Result<Vec<Augment>, RecipeError> {
+    names
+        .iter()
+        .map(|name| {
+            name.parse().map_err(|error: skinny_data::AugmentError| RecipeError::Value {
+                key: "data.augment".into(),
+                reason: error.to_string(),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,90 @@
+//! `--set key=value`, and error messages that know the right key.
+
+use toml::{Table, Value};
+
+use super::one_line;
+use crate::RecipeError;
+
+/// Sets one dotted key of a recipe: `train.epochs=3`, `data.augment=["mirror"]`, `sparsity.density=0.1`.
+///
+/// The value is TOML where it reads as TOML, and a string otherwise.
+pub(super) fn set(table: &mut Table, setting: &str) -> Result<(), RecipeError> {
+    let malformed = || RecipeError::Setting { setting: setting.to_string() };
+    let (key, text) = setting.split_once('=').ok_or_else(malformed)?;
+    let (key, text) = (key.trim(), text.trim());
+    let value = format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| Value::String(text.to_string()));
+    let mut parts: Vec<&str> = key.split('.').collect();
+    let last = parts.pop().filter(|part| !part.is_empty()).ok_or_else(malformed)?;
+    let mut table = table;
+    for part in parts {
+        table = table
+            .entry(part)
+            .or_insert_with(|| Value::Table(Table::new()))
+            .as_table_mut()
+            .ok_or_else(malformed)?;
+    }
+    table.insert(last.to_string(), value);
+    Ok(())
+}
+
+/// Turns serde's message into one that names the nearest known key.
+pub(super) fn explain(error: &toml::de::Error) -> RecipeError {
+    let message = one_line(error.message());
+    let place = place_of(&error.to_string());
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    if message.starts_with("unknown field")
+        && let Some(unknown) = quoted.next()
+    {
+        let known: Vec<&str> = quoted.collect();
+        let hint = match nearest(unknown, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known keys are {}", known.join(", ")),
+        };
+        return RecipeError::UnknownKey { key: unknown.to_string(), place, hint };
+    }
+    RecipeError::Invalid { place, reason: message }
+}
+
+/// The `in `a.b`` part of a TOML error, if there is one.
+fn place_of(text: &str) -> String {
+    text.lines()
+        .find_map(|line| line.trim().strip_prefix("in `")?.strip_suffix('`').map(str::to_string))
+        .unwrap_or_else(|| "the recipe".to_string())
+}
+
+/// The known name most like `name`, if one is like it at all.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    known
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_toml_or_text() {
+        let mut table = Table::new();
+        for setting in ["a.b=3", "a.c = 0.5", "a.d=text", "e=[1, 2]", "f=\"10%\"", "g=10%"] {
+            set(&mut table, setting).unwrap();
+        }
+        assert_eq!(
+            table.to_string().replace('\n', " ").trim(),
+            "e = [1, 2] f = \"10%\" g = \"10%\" [a] b = 3 c = 0.5 d = \"text\"".replace(" [a]", "  [a]").trim()
+        );
+    }
+
+    #[test]
+    fn a_setting_without_key_or_value_is_refused() {
+        for setting in ["epochs", "=3", "a.=3"] {
+            assert!(set(&mut Table::new(), setting).is_err(), "{setting}");
+        }
+    }
+}

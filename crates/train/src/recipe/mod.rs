@@ -1,0 +1,176 @@
+//! A recipe: everything that decides the outcome of a run, as a user writes it.
+//!
+//! A recipe is TOML. Keys that are left out have defaults; unknown keys are refused with the nearest known
+//! one. The resolved recipe, every key with its value, is what a run folder keeps and what hashes are of.
+
+mod builtin;
+mod edit;
+mod settings;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use builtin::{BUILT_IN, BuiltIn};
+pub use settings::{
+    DataSettings, FactorSettings, NetworkSettings, PhaseRates, TrainSettings,
+};
+
+use skinny_network::{Network, Operation};
+use skinny_sparsity::SparsitySettings;
+
+use crate::RecipeError;
+
+/// The settings of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name of the run; the run folder is called after it.
+    pub name: String,
+    /// Key of every random choice.
+    #[serde(default)]
+    pub seed: u64,
+    /// What is learned from.
+    pub data: DataSettings,
+    /// What is trained.
+    pub network: NetworkSettings,
+    /// How it is trained.
+    pub train: TrainSettings,
+    /// How it becomes sparse.
+    #[serde(default)]
+    pub sparsity: SparsitySettings,
+}
+
+impl Recipe {
+    /// Reads a recipe from TOML after applying `key=value` settings to it.
+    pub fn from_toml(text: &str, settings: &[String]) -> Result<Recipe, RecipeError> {
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            RecipeError::Syntax {
+                line: error
+                    .span()
+                    .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1),
+                reason: one_line(error.message()),
+            }
+        })?;
+        for setting in settings {
+            edit::set(&mut table, setting)?;
+        }
+        let recipe: Recipe = Recipe::deserialize(table).map_err(|error| edit::explain(&error))?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// A built-in recipe by name, or a recipe file by path.
+    pub fn load(name: &str, settings: &[String]) -> Result<Recipe, RecipeError> {
+        if let Some(built_in) = BUILT_IN.iter().find(|built_in| built_in.name == name) {
+            return Recipe::from_toml(built_in.toml, settings);
+        }
+        let path = Path::new(name);
+        if path.extension().is_none() && !path.exists() {
+            return Err(RecipeError::UnknownRecipe {
+                name: name.to_string(),
+                nearest: edit::nearest(name, BUILT_IN.iter().map(|built_in| built_in.name))
+                    .unwrap_or_else(|| "glyphs-lenet5-iht-10x".to_string()),
+            });
+        }
+        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let mut recipe = Recipe::from_toml(&text, settings)
+            .map_err(|error| RecipeError::InFile { path: path.to_path_buf(), error: Box::new(error) })?;
+        // A network file is looked for beside the recipe that names it.
+        if let Some(file) = &recipe.network.file
+            && file.is_relative()
+            && let Some(folder) = path.parent()
+            && folder.join(file).exists()
+        {
+            recipe.network.file = Some(folder.join(file));
+        }
+        Ok(recipe)
+    }
+
+    /// The whole recipe as TOML, every key written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a recipe holds nothing that TOML cannot express")
+    }
+
+    /// The network that the recipe names.
+    pub fn network(&self) -> Result<Network, RecipeError> {
+        let mut network = match (&self.network.name, &self.network.file) {
+            (Some(name), None) => Network::load(name)?,
+            (None, Some(file)) => Network::load(&file.to_string_lossy())?,
+            _ => {
+                return Err(RecipeError::Value {
+                    key: "network".into(),
+                    reason: "give either `name` (a network of the zoo) or `file` (a network's TOML)".into(),
+                });
+            }
+        };
+        if let Some(classes) = self.network.classes {
+            let last = network.layers.iter_mut().rev().find_map(|layer| match &mut layer.operation {
+                Operation::Conv(conv) => Some(&mut conv.out),
+                Operation::Linear(linear) => Some(&mut linear.out),
+                _ => None,
+            });
+            if let Some(out) = last {
+                *out = classes;
+            }
+        }
+        Ok(network)
+    }
+
+    /// The same run without sparsity: same seed, epochs, schedule and data.
+    pub fn dense_twin(&self) -> Recipe {
+        let mut twin = self.clone();
+        twin.sparsity = SparsitySettings::default();
+        twin.name = match self.name.split_once("-iht") {
+            Some((stem, _)) => format!("{stem}-dense"),
+            None => format!("{}-dense", self.name),
+        };
+        twin
+    }
+
+    /// SHA-256 over every setting but name and seed, and over the network itself, in hexadecimal.
+    pub fn settings_hash(&self, network: &Network) -> String {
+        let mut settings = self.clone();
+        settings.name = String::new();
+        settings.seed = 0;
+        settings.network = NetworkSettings { name: None, file: None, classes: None };
+        settings.data.path = None;
+        // JSON of a struct has its fields in a fixed order, whatever the order of the user's file.
+        let settings = serde_json::to_string(&settings).expect("a recipe is plain data");
+        let mut hasher = Sha256::new();
+        hasher.update(settings.as_bytes());
+        hasher.update(network.to_toml().as_bytes());
+        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn validate(&self) -> Result<(), RecipeError> {
+        let refuse = |key: &str, reason: &str| {
+            Err(RecipeError::Value { key: key.into(), reason: reason.into() })
+        };
+        let usable = !self.name.is_empty()
+            && self.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            && !self.name.starts_with('.');
+        if !usable {
+            return refuse("name", "use letters, digits, `-`, `_` and `.`; the run folder is called after it");
+        }
+        if self.data.batch == 0 {
+            return refuse("data.batch", "must be at least 1");
+        }
+        if self.network.name.is_some() == self.network.file.is_some() {
+            return refuse(
+                "network",
+                "give either `name` (a network of the zoo) or `file` (a network's TOML)",
+            );
+        }
+        self.train.validate()
+    }
+}
+
+/// A message without line breaks.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

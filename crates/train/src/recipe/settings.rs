@@ -1,0 +1,233 @@
+//! The tables of a recipe, with their defaults and the values that they accept.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use skinny_network::Init;
+use skinny_sparsity::Duration;
+
+use crate::RecipeError;
+use crate::optimizer::{Optimizer, OptimizerKind};
+use crate::schedule::ScheduleKind;
+
+/// `[data]`: what is learned from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSettings {
+    /// A set of `skinny data list`, or `folder` together with `path`.
+    pub name: String,
+    /// The folder of pictures of the set `folder`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Images per step.
+    #[serde(default = "default_batch")]
+    pub batch: usize,
+    /// Random changes of training pictures, e.g. `["shift:2", "mirror", "affine:10,0.1,5"]`.
+    #[serde(default)]
+    pub augment: Vec<String>,
+    /// Training pictures held out, on which `best` is chosen.
+    #[serde(default)]
+    pub validation: usize,
+    /// Only the first so many training pictures (after those held out); all without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<usize>,
+    /// Only the first so many test pictures; all without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<usize>,
+}
+
+fn default_batch() -> usize {
+    128
+}
+
+/// `[network]`: what is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSettings {
+    /// A network of the zoo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A network's TOML file, beside the recipe or relative to the current folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Outputs of its last layer with weights, where the data has another number of classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
+}
+
+/// Factors of learning rate and weight decay for parameters whose name matches a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FactorSettings {
+    /// Multiplies the learning rate.
+    #[serde(default = "one")]
+    pub lr: f32,
+    /// Multiplies the weight decay.
+    #[serde(default = "one")]
+    pub decay: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// Factors of the learning rate by phase.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PhaseRates {
+    /// In dense phases.
+    pub dense: f64,
+    /// In sparse phases but the last one.
+    pub sparse: f64,
+    /// In the last phase of the run (DSD trains its last, dense, phase at a tenth).
+    pub last: f64,
+}
+
+impl Default for PhaseRates {
+    fn default() -> Self {
+        PhaseRates { dense: 1.0, sparse: 1.0, last: 1.0 }
+    }
+}
+
+/// `[train]`: how the network is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainSettings {
+    /// Passes over the training pictures.
+    pub epochs: u32,
+    /// The update rule.
+    pub optimizer: OptimizerKind,
+    /// The base learning rate; the peak of one-cycle.
+    pub lr: f64,
+    /// μ of SGD, β₁ of AdamW.
+    pub momentum: f64,
+    /// Nesterov's form of SGD.
+    pub nesterov: bool,
+    /// β₂ of AdamW.
+    pub beta2: f64,
+    /// ε of AdamW.
+    pub epsilon: f64,
+    /// λ, on weights and biases alike unless a factor says otherwise.
+    pub weight_decay: f64,
+    /// Upper bound of the gradient's global norm; 0 = none.
+    pub clip_norm: f64,
+    /// The shape of the learning rate.
+    pub schedule: ScheduleKind,
+    /// Linear warm-up at the start, e.g. `"5%"`.
+    pub lr_warmup: Duration,
+    /// Period of `schedule = "step"`.
+    pub lr_every: Duration,
+    /// Falls of `schedule = "multi-step"`.
+    pub lr_at: Vec<Duration>,
+    /// What a fall multiplies the rate by.
+    pub lr_factor: f64,
+    /// Where `schedule = "cosine"` ends, as a fraction of the base rate.
+    pub lr_final: f64,
+    /// Factors of the rate by phase.
+    pub phase_lr: PhaseRates,
+    /// Steps over which the rate rises from 0 again after each flip, e.g. `"100it"`.
+    pub flip_warmup: Duration,
+    /// Share of the target spread over all classes.
+    pub label_smoothing: f64,
+    /// Decay per step of an average of the weights, which is then what is evaluated and saved; 0 = none.
+    pub ema: f64,
+    /// How weights start for which the network does not say it: `{ kind = "he" }`, `"xavier"`, `"gaussian"`.
+    pub init: Init,
+    /// Batches over which BatchNorm's statistics are re-estimated after flips and before the last save.
+    pub batchnorm_batches: usize,
+    /// Factors by parameter name, `*` matches anything: `{ "fc*.weight" = { lr = 0.1 } }`.
+    pub factors: BTreeMap<String, FactorSettings>,
+    /// Time between checkpoints, e.g. `"1ep"` or `"500it"`.
+    pub checkpoint: Duration,
+}
+
+impl Default for TrainSettings {
+    fn default() -> Self {
+        TrainSettings {
+            epochs: 15,
+            optimizer: OptimizerKind::Sgd,
+            lr: 0.05,
+            momentum: 0.9,
+            nesterov: false,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            clip_norm: 0.0,
+            schedule: ScheduleKind::Constant,
+            lr_warmup: Duration::Steps(0),
+            lr_every: Duration::Percent(100.0),
+            lr_at: Vec::new(),
+            lr_factor: 0.1,
+            lr_final: 0.0,
+            phase_lr: PhaseRates::default(),
+            flip_warmup: Duration::Steps(0),
+            label_smoothing: 0.0,
+            ema: 0.0,
+            init: Init::He {},
+            batchnorm_batches: 20,
+            factors: BTreeMap::new(),
+            checkpoint: Duration::Epochs(1.0),
+        }
+    }
+}
+
+impl TrainSettings {
+    /// The update rule with its constants.
+    pub fn optimizer(&self) -> Optimizer {
+        let (momentum, weight_decay) = (self.momentum as f32, self.weight_decay as f32);
+        let nesterov = self.nesterov;
+        match self.optimizer {
+            OptimizerKind::Sgd => Optimizer::Sgd { momentum, weight_decay, nesterov },
+            OptimizerKind::CaffeSgd => Optimizer::CaffeSgd { momentum, weight_decay, nesterov },
+            OptimizerKind::Adamw => Optimizer::Adamw {
+                beta1: momentum,
+                beta2: self.beta2 as f32,
+                epsilon: self.epsilon as f32,
+                weight_decay,
+            },
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), RecipeError> {
+        let within = |key: &str, value: f64, low: f64, high: f64| {
+            if value >= low && value <= high {
+                return Ok(());
+            }
+            Err(RecipeError::Value {
+                key: format!("train.{key}"),
+                reason: format!("{value} is not between {low} and {high}"),
+            })
+        };
+        if self.epochs == 0 {
+            return Err(RecipeError::Value {
+                key: "train.epochs".into(),
+                reason: "must be at least 1".into(),
+            });
+        }
+        within("lr", self.lr, f64::MIN_POSITIVE, 1e3)?;
+        within("momentum", self.momentum, 0.0, 1.0 - 1e-9)?;
+        within("beta2", self.beta2, 0.0, 1.0 - 1e-9)?;
+        within("epsilon", self.epsilon, f64::MIN_POSITIVE, 1.0)?;
+        within("weight_decay", self.weight_decay, 0.0, 1.0)?;
+        within("clip_norm", self.clip_norm, 0.0, f64::MAX)?;
+        within("label_smoothing", self.label_smoothing, 0.0, 1.0 - 1e-9)?;
+        within("ema", self.ema, 0.0, 1.0 - 1e-9)?;
+        within("lr_factor", self.lr_factor, f64::MIN_POSITIVE, 1.0)?;
+        within("lr_final", self.lr_final, 0.0, 1.0)?;
+        for (name, rate) in [
+            ("dense", self.phase_lr.dense),
+            ("sparse", self.phase_lr.sparse),
+            ("last", self.phase_lr.last),
+        ] {
+            within(&format!("phase_lr.{name}"), rate, f64::MIN_POSITIVE, 1e3)?;
+        }
+        if self.nesterov && self.momentum == 0.0 {
+            return Err(RecipeError::Value {
+                key: "train.nesterov".into(),
+                reason: "needs a momentum above 0".into(),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! A recipe with everything worked out that can be known before the first step.
+
+use skinny_network::{Graph, Network, Role};
+use skinny_sparsity::{LayerShape, Phase, Plan, Timeline};
+
+use crate::engine::{EngineSettings, Factors};
+use crate::recipe::Recipe;
+use crate::schedule::Schedule;
+use crate::{RecipeError, TrainError};
+
+/// A recipe together with its network, plan and schedule, all validated.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// As written, defaults filled in.
+    pub recipe: Recipe,
+    /// The network described.
+    pub network: Network,
+    /// The network checked.
+    pub graph: Graph,
+    /// Phases and flips.
+    pub plan: Plan,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// Steps in one epoch.
+    pub steps_per_epoch: usize,
+    /// What makes two runs the same but for their seed.
+    pub settings_hash: String,
+    /// Indices into [`Graph::parameters`] of the weights that are thresholded.
+    pub thresholded: Vec<usize>,
+    /// Names and shapes of the same.
+    pub layers: Vec<LayerShape>,
+}
+
+impl Resolved {
+    /// Works a recipe out for a training set of `images` pictures (those held out not counted).
+    pub fn new(mut recipe: Recipe, images: usize) -> Result<Resolved, TrainError> {
+        let network = recipe.network()?;
+        let graph = network.graph().map_err(RecipeError::from)?;
+        let batch = recipe.data.batch;
+        // A last, smaller batch is left out, unless it is the only one.
+        let steps_per_epoch = (images / batch).max(1);
+        let timeline = Timeline { steps_per_epoch, epochs: recipe.train.epochs as usize };
+        recipe.sparsity = recipe.sparsity.resolved().map_err(RecipeError::from)?;
+        let plan = recipe.sparsity.plan(timeline).map_err(RecipeError::from)?;
+        let schedule = schedule(&recipe, timeline)?;
+        let settings_hash = recipe.settings_hash(&network);
+        let thresholded: Vec<usize> =
+            (0..graph.parameters.len()).filter(|&i| graph.parameters[i].role.thresholded()).collect();
+        let layers: Vec<LayerShape> = thresholded
+            .iter()
+            .map(|&i| LayerShape {
+                name: graph.parameters[i].name.clone(),
+                shape: graph.parameters[i].shape.clone(),
+            })
+            .collect();
+        skinny_sparsity::validate(&recipe.sparsity, &plan, &layers).map_err(RecipeError::from)?;
+        Ok(Resolved {
+            recipe,
+            network,
+            graph,
+            plan,
+            schedule,
+            steps_per_epoch,
+            settings_hash,
+            thresholded,
+            layers,
+        })
+    }
+
+    /// Steps of the whole run.
+    pub fn total_steps(&self) -> usize {
+        self.plan.total_steps()
+    }
+
+    /// What an engine needs to know.
+    pub fn engine_settings(&self, threads: usize) -> Result<EngineSettings, TrainError> {
+        let train = &self.recipe.train;
+        Ok(EngineSettings {
+            batch: self.recipe.data.batch,
+            threads,
+            optimizer: train.optimizer(),
+            label_smoothing: train.label_smoothing as f32,
+            clip_norm: (train.clip_norm > 0.0).then_some(train.clip_norm as f32),
+            ema: (train.ema > 0.0).then_some(train.ema as f32),
+            seed: self.recipe.seed,
+            factors: self.factors()?,
+        })
+    }
+
+    /// The network's factors times those of the recipe's patterns; of several that match, all multiply.
+    fn factors(&self) -> Result<Vec<Factors>, TrainError> {
+        let patterns = &self.recipe.train.factors;
+        for pattern in patterns.keys() {
+            if !self.graph.parameters.iter().any(|p| skinny_sparsity::matches(pattern, &p.name)) {
+                return Err(RecipeError::Value {
+                    key: format!("train.factors.\"{pattern}\""),
+                    reason: format!(
+                        "matches no parameter of {}; `skinny summary` lists them",
+                        self.network.name
+                    ),
+                }
+                .into());
+            }
+        }
+        Ok(self
+            .graph
+            .parameters
+            .iter()
+            .map(|parameter| {
+                patterns
+                    .iter()
+                    .filter(|(pattern, _)| skinny_sparsity::matches(pattern, &parameter.name))
+                    .fold(Factors { lr: parameter.lr, decay: parameter.decay }, |product, (_, own)| {
+                        Factors { lr: product.lr * own.lr, decay: product.decay * own.decay }
+                    })
+            })
+            .collect())
+    }
+
+    /// The learning rate of a step, with the factor of its phase and the warm-up after its last flip.
+    pub fn rate(&self, step: usize) -> f64 {
+        let rates = &self.recipe.train.phase_lr;
+        let segments = self.plan.segments();
+        let index = segments.partition_point(|segment| segment.end <= step).min(segments.len() - 1);
+        let segment = &segments[index];
+        let factor = if index > 0 && index + 1 == segments.len() {
+            rates.last
+        } else if matches!(segment.phase, Phase::Sparse { .. }) {
+            rates.sparse
+        } else {
+            rates.dense
+        };
+        let since = step - segment.start;
+        let rise = match self.recipe.train.flip_warmup.steps(self.timeline()) {
+            steps if index > 0 && since < steps => (since + 1) as f64 / steps as f64,
+            _ => 1.0,
+        };
+        self.schedule.rate(step) * factor * rise
+    }
+
+    fn timeline(&self) -> Timeline {
+        Timeline { steps_per_epoch: self.steps_per_epoch, epochs: self.recipe.train.epochs as usize }
+    }
+
+    /// Steps between two checkpoints, at least one.
+    pub fn checkpoint_every(&self) -> usize {
+        self.recipe.train.checkpoint.steps(self.timeline()).max(1)
+    }
+
+    /// Whether a state of this phase may be chosen as `best`: only those at the final density may.
+    pub fn may_be_best(&self, phase: Phase) -> bool {
+        phase.density() == self.plan.segments().last().map_or(1.0, |last| last.phase.density())
+    }
+
+    /// Whether the network has statistics to re-estimate.
+    pub fn has_batch_norm(&self) -> bool {
+        self.graph.parameters.iter().any(|parameter| parameter.role == Role::RunningMean)
+    }
+}
+
+fn schedule(recipe: &Recipe, timeline: Timeline) -> Result<Schedule, RecipeError> {
+    let train = &recipe.train;
+    let total = timeline.total_steps();
+    let warmup = train.lr_warmup.steps(timeline);
+    if warmup >= total {
+        return Err(RecipeError::Value {
+            key: "train.lr_warmup".into(),
+            reason: format!("lasts {warmup} of {total} steps; the rate would never arrive"),
+        });
+    }
+    Ok(Schedule {
+        kind: train.schedule,
+        base: train.lr,
+        total,
+        warmup,
+        factor: train.lr_factor,
+        every: train.lr_every.steps(timeline),
+        at: train.lr_at.iter().map(|at| at.steps(timeline)).collect(),
+        final_rate: train.lr_final,
+    })
+}

@@ -1,0 +1,337 @@
+//! The folder of a run: what it holds, and that a finished run is never overwritten.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+use skinny_network::{Preprocess, Tensors};
+
+use crate::engine::Engine;
+use crate::files;
+use crate::outcome::Predictions;
+use crate::progress::{CSV_HEADER, Progress};
+use crate::resolved::Resolved;
+use crate::{Recipe, TrainError};
+
+/// A run folder on disk.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+/// `summary.json`: what a finished run has come to. Errors are fractions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Version of this format.
+    pub schema: u32,
+    /// Name of the run.
+    pub name: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Its method.
+    pub method: String,
+    /// Its network.
+    pub network: String,
+    /// Its data set.
+    pub data: String,
+    /// Always `finished`.
+    pub status: String,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// Steps trained.
+    pub steps: usize,
+    /// Kept fraction of the thresholded weights.
+    pub density: f64,
+    /// Trainable parameters, dropped ones included.
+    pub parameters: usize,
+    /// Weights that can be thresholded.
+    pub weights: usize,
+    /// Trainable parameters that are kept.
+    pub nonzeros: usize,
+    /// Bytes of all parameters as f32.
+    pub dense_bytes: u64,
+    /// Bytes to expect of a packed file with f32 values.
+    pub packed_bytes: u64,
+    /// Epoch of `best`, from 1.
+    pub best_epoch: Option<usize>,
+    /// Error of `best` on the held-out pictures.
+    pub best_validation_error: Option<f64>,
+    /// Error of `last` on the held-out pictures.
+    pub validation_error: Option<f64>,
+    /// Error of `last` on the test set.
+    pub test_error: f64,
+    /// Loss of `last` on the test set.
+    pub test_loss: f64,
+    /// Seconds of work.
+    pub seconds: f64,
+    /// What two runs have in common that differ only in name and seed.
+    pub settings_hash: String,
+    /// The dense run to compare with, if there is one.
+    pub dense_twin: Option<Twin>,
+}
+
+/// The same run without sparsity: same seed, epochs, schedule and data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Twin {
+    /// Its folder.
+    pub run: PathBuf,
+    /// Its test error, a fraction.
+    pub test_error: f64,
+    /// Its parameters that are not dropped.
+    pub nonzeros: usize,
+    /// Bytes of its parameters as f32.
+    pub bytes: u64,
+}
+
+impl RunFolder {
+    /// A new folder at `out`, or `runs/<name>` with a number where that is taken.
+    pub fn create(out: Option<&Path>, name: &str) -> Result<RunFolder, TrainError> {
+        let path = match out {
+            Some(path) => {
+                refuse_taken(path)?;
+                path.to_path_buf()
+            }
+            None => claim(Path::new("runs"), name)?,
+        };
+        let folder = RunFolder { path };
+        for part in ["", "weights", "checkpoint"] {
+            let part = folder.path.join(part);
+            std::fs::create_dir_all(&part).map_err(|error| TrainError::Folder {
+                folder: part.clone(),
+                reason: format!("cannot be created: {error}; choose another with --out DIR"),
+            })?;
+        }
+        Ok(folder)
+    }
+
+    /// The folder of a run that exists.
+    pub fn open(path: &Path) -> Result<RunFolder, TrainError> {
+        if path.join("recipe.toml").is_file() {
+            return Ok(RunFolder { path: path.to_path_buf() });
+        }
+        Err(TrainError::Folder {
+            folder: path.to_path_buf(),
+            reason: "is not the folder of a run: it has no recipe.toml".into(),
+        })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the state is kept from which the run can go on.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint/state.safetensors")
+    }
+
+    /// The weights `best` or `last`.
+    pub fn weights(&self, which: &str) -> PathBuf {
+        self.path.join(format!("weights/{which}.safetensors"))
+    }
+
+    /// The recipe of the run, as it was resolved.
+    pub fn recipe(&self) -> Result<Recipe, TrainError> {
+        let path = self.path.join("recipe.toml");
+        Ok(Recipe::load(&path.to_string_lossy(), &[])?)
+    }
+
+    /// What the run has come to; `None` while it is not finished.
+    pub fn summary(&self) -> Result<Option<Summary>, TrainError> {
+        let path = self.path.join("summary.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        serde_json::from_str(&files::read_text(&path)?).map(Some).map_err(|error| TrainError::Read {
+            path,
+            reason: error.to_string(),
+            cure: "delete it and resume the run to write it again".into(),
+        })
+    }
+
+    /// What is done to a picture before the first layer.
+    pub fn preprocess(&self) -> Result<Preprocess, TrainError> {
+        let path = self.path.join("preprocess.json");
+        serde_json::from_str(&files::read_text(&path)?).map_err(|error| TrainError::Read {
+            path,
+            reason: error.to_string(),
+            cure: "train the run again".into(),
+        })
+    }
+
+    /// Writes the recipe, what is done to pictures, and where and how the run was started.
+    pub fn write_start(
+        &self,
+        resolved: &Resolved,
+        preprocess: &Preprocess,
+        environment: &serde_json::Value,
+    ) -> Result<(), TrainError> {
+        let preprocess = serde_json::to_value(preprocess).expect("preprocessing is plain data");
+        self.write("preprocess.json", pretty(&preprocess).as_bytes())?;
+        self.write("recipe.toml", resolved.recipe.to_toml().as_bytes())?;
+        self.write("env.json", pretty(environment).as_bytes())
+    }
+
+    /// Writes `results.csv` and `flips.jsonl`.
+    pub fn write_log(&self, progress: &Progress) -> Result<(), TrainError> {
+        let mut rows = format!("{CSV_HEADER}\n");
+        for row in &progress.rows {
+            rows.push_str(&row.to_csv());
+            rows.push('\n');
+        }
+        self.write("results.csv", rows.as_bytes())?;
+        let mut flips = String::new();
+        for flip in &progress.flips {
+            flips.push_str(&serde_json::to_string(flip).expect("a flip is plain data"));
+            flips.push('\n');
+        }
+        self.write("flips.jsonl", flips.as_bytes())
+    }
+
+    /// Writes named weights.
+    pub fn write_weights(&self, which: &str, weights: &Tensors) -> Result<(), TrainError> {
+        let bytes = weights.to_bytes()?;
+        files::write(&self.weights(which), &bytes)
+    }
+
+    /// Writes the masks as booleans in the shapes of their weights, and `layers.csv`.
+    pub fn write_masks(&self, resolved: &Resolved, engine: &dyn Engine) -> Result<(), TrainError> {
+        let mut csv = String::from("name,shape,weights,k,density,nonzeros\n");
+        let mut masks: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut values = Vec::new();
+        for &index in &resolved.thresholded {
+            let parameter = &resolved.graph.parameters[index];
+            engine.read(crate::Section::Weights, index, &mut values);
+            let nonzeros = values.iter().filter(|value| **value != 0.0).count();
+            let kept = engine.mask(index).map_or(values.len(), |mask| mask.count());
+            let shape: Vec<String> = parameter.shape.iter().map(usize::to_string).collect();
+            let _ = writeln!(
+                csv,
+                "{},{},{},{kept},{:.6},{nonzeros}",
+                parameter.name,
+                shape.join("x"),
+                values.len(),
+                kept as f64 / values.len() as f64,
+            );
+            if let Some(mask) = engine.mask(index) {
+                let bytes = (0..mask.len()).map(|i| u8::from(mask.get(i))).collect();
+                masks.push((parameter.name.clone(), parameter.shape.clone(), bytes));
+            }
+        }
+        self.write("layers.csv", csv.as_bytes())?;
+        if masks.is_empty() {
+            return Ok(());
+        }
+        let path = self.path.join("masks.safetensors");
+        let refuse = |error: safetensors::SafeTensorError| TrainError::Write {
+            path: path.clone(),
+            source: std::io::Error::other(error.to_string()),
+        };
+        let mut views = HashMap::new();
+        for (name, shape, bytes) in &masks {
+            let view = TensorView::new(Dtype::BOOL, shape.clone(), bytes).map_err(refuse)?;
+            views.insert(name.clone(), view);
+        }
+        files::write(&path, &safetensors::serialize(&views, None).map_err(refuse)?)
+    }
+
+    /// Writes what the test set gave, and at last `summary.json`, which makes the run a finished one.
+    pub fn write_end(&self, summary: &Summary, predictions: &Predictions) -> Result<(), TrainError> {
+        self.write("confusion.csv", predictions.confusion_csv().as_bytes())?;
+        let mistakes = serde_json::to_value(&predictions.mistakes).expect("mistakes are plain data");
+        self.write("mistakes.json", pretty(&mistakes).as_bytes())?;
+        self.write_summary(summary)
+    }
+
+    /// Writes `summary.json`.
+    pub fn write_summary(&self, summary: &Summary) -> Result<(), TrainError> {
+        let value = serde_json::to_value(summary).expect("a summary is plain data");
+        self.write("summary.json", pretty(&value).as_bytes())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), TrainError> {
+        files::write(&self.path.join(name), bytes)
+    }
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("a value is plain data");
+    text.push('\n');
+    text
+}
+
+fn refuse_taken(path: &Path) -> Result<(), TrainError> {
+    let refuse = |reason: String| Err(TrainError::Folder { folder: path.to_path_buf(), reason });
+    if path.join("summary.json").exists() {
+        return refuse("holds a finished run, which is never overwritten; choose another --out".into());
+    }
+    if path.join("recipe.toml").exists() {
+        return refuse(format!(
+            "holds a run that is not finished; go on with `skinny train --resume {}` or choose another --out",
+            path.display()
+        ));
+    }
+    match std::fs::read_dir(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            refuse(format!("cannot be used: {error}; choose another --out"))
+        }
+        Ok(entries) => match entries.count() {
+            0 => Ok(()),
+            _ => refuse("is not empty; choose another --out".into()),
+        },
+        Err(_) => Ok(()),
+    }
+}
+
+/// Creates `<runs>/<name>`, or `<name>-2`, `<name>-3`, … whichever is free; creation itself decides, so that two
+/// runs that start together never share a folder.
+fn claim(runs: &Path, name: &str) -> Result<PathBuf, TrainError> {
+    let refuse = |folder: &Path, error: std::io::Error| TrainError::Folder {
+        folder: folder.to_path_buf(),
+        reason: format!("cannot be created: {error}; choose a folder with --out DIR"),
+    };
+    std::fs::create_dir_all(runs).map_err(|error| refuse(runs, error))?;
+    for number in 1usize.. {
+        let path = match number {
+            1 => runs.join(name),
+            _ => runs.join(format!("{name}-{number}")),
+        };
+        match std::fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(refuse(&path, error)),
+        }
+    }
+    unreachable!("some number is free")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_taken_get_a_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = folder.path().join("runs");
+        assert_eq!(claim(&runs, "a").unwrap(), runs.join("a"));
+        assert_eq!(claim(&runs, "a").unwrap(), runs.join("a-2"));
+        assert_eq!(claim(&runs, "a").unwrap(), runs.join("a-3"));
+    }
+
+    #[test]
+    fn folders_with_content_are_refused_with_the_cure() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(RunFolder::create(Some(&folder.path().join("new")), "a").is_ok());
+        let path = folder.path().join("used");
+        std::fs::create_dir(&path).unwrap();
+        let refusal = |file: &str| {
+            std::fs::write(path.join(file), "x").unwrap();
+            RunFolder::create(Some(&path), "a").unwrap_err().to_string()
+        };
+        assert!(refusal("notes.txt").contains("not empty"));
+        assert!(refusal("recipe.toml").contains("--resume"));
+        assert!(refusal("summary.json").contains("never overwritten"));
+    }
+}

@@ -1,0 +1,378 @@
+//! The loop: flips, steps, evaluation, checkpoints. It owns time; the engine owns numbers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use skinny_data::{Batch, Dataset, Loader, LoaderOptions};
+use skinny_network::Tensors;
+use skinny_sparsity::Edge;
+
+use crate::checkpoint::{self, Memory};
+use crate::engine::{Engine, Examples, Outcome, Section};
+use crate::flip;
+use crate::material::Material;
+use crate::progress::{Best, EpochRow, Progress};
+use crate::resolved::Resolved;
+use crate::run_folder::RunFolder;
+use crate::TrainError;
+
+/// What a run tells while it goes on.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A step was done.
+    Step {
+        /// Steps done.
+        step: usize,
+        /// Steps in all.
+        total: usize,
+        /// Mean loss of the step.
+        loss: f64,
+        /// Images per second of this epoch so far.
+        images_per_second: f64,
+    },
+    /// An epoch was finished.
+    Epoch {
+        /// Its row.
+        row: &'a EpochRow,
+        /// Epochs in all.
+        epochs: usize,
+    },
+    /// A flip was done.
+    Flip(&'a flip::FlipRecord),
+    /// Something that the user should know.
+    Warning(String),
+}
+
+/// Batches kept aside, the same at every flip: what a flip costs is measured on the first of them,
+/// BatchNorm is re-estimated on all.
+struct Probe {
+    batches: Vec<Batch>,
+}
+
+/// One run in a folder.
+pub struct Trainer<'a> {
+    resolved: &'a Resolved,
+    material: &'a Material,
+    engine: &'a mut dyn Engine,
+    folder: &'a RunFolder,
+    progress: Progress,
+    memory: Vec<Memory>,
+    probe: Probe,
+}
+
+impl<'a> Trainer<'a> {
+    /// A run whose engine holds the initial weights.
+    pub fn start(
+        resolved: &'a Resolved,
+        material: &'a Material,
+        engine: &'a mut dyn Engine,
+        folder: &'a RunFolder,
+    ) -> Result<Self, TrainError> {
+        let memory = vec![Memory::default(); resolved.graph.parameters.len()];
+        Self::with(resolved, material, engine, folder, Progress::default(), memory)
+    }
+
+    /// A run that goes on from the checkpoint in its folder.
+    pub fn resume(
+        resolved: &'a Resolved,
+        material: &'a Material,
+        engine: &'a mut dyn Engine,
+        folder: &'a RunFolder,
+    ) -> Result<Self, TrainError> {
+        let (progress, memory) = checkpoint::load(&folder.checkpoint(), resolved, engine)?;
+        Self::with(resolved, material, engine, folder, progress, memory)
+    }
+
+    fn with(
+        resolved: &'a Resolved,
+        material: &'a Material,
+        engine: &'a mut dyn Engine,
+        folder: &'a RunFolder,
+        progress: Progress,
+        memory: Vec<Memory>,
+    ) -> Result<Self, TrainError> {
+        let probe = Probe::new(resolved, material)?;
+        Ok(Trainer { resolved, material, engine, folder, progress, memory, probe })
+    }
+
+    /// What the run has to tell so far.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Trains to the end of the plan. `stop` is looked at after every step: when it is set, the state is saved and
+    /// the run ends with [`TrainError::Interrupted`].
+    pub fn run(
+        &mut self,
+        observe: &mut dyn FnMut(Event<'_>),
+        stop: &AtomicBool,
+    ) -> Result<(), TrainError> {
+        let total = self.resolved.total_steps();
+        let per_epoch = self.resolved.steps_per_epoch;
+        let checkpoint_every = self.resolved.checkpoint_every();
+        let mut loader = self.loader()?;
+        if self.progress.step == 0 {
+            // What a divergence in the first epoch falls back to.
+            self.save_checkpoint()?;
+        }
+        let mut clock = Instant::now();
+        let mut lap = |progress: &mut Progress| {
+            let seconds = clock.elapsed().as_secs_f64();
+            progress.seconds += seconds;
+            clock = Instant::now();
+            seconds
+        };
+        while self.progress.step < total {
+            let step = self.progress.step;
+            if let Some(edge) = self.resolved.plan.edge(step) {
+                self.flip(edge, step, observe)?;
+                lap(&mut self.progress);
+            }
+            let batch = loader.next().expect("the loader has a batch for every step of the plan")?;
+            let rate = self.resolved.rate(step);
+            let outcome = self.engine.train_step(examples(&batch), rate as f32, step as u64);
+            drop(batch);
+            self.refuse_infinities(step, outcome)?;
+            self.progress.epoch.add(outcome);
+            self.progress.step = step + 1;
+            self.progress.epoch_seconds += lap(&mut self.progress);
+            observe(Event::Step {
+                step: step + 1,
+                total,
+                loss: outcome.mean_loss(),
+                images_per_second: self.images_per_second(),
+            });
+            let interrupted = stop.load(Ordering::Relaxed);
+            let epoch_ends = (step + 1) % per_epoch == 0;
+            if epoch_ends {
+                self.end_epoch(step, rate, observe)?;
+                lap(&mut self.progress);
+            }
+            if epoch_ends || (step + 1) % checkpoint_every == 0 || interrupted {
+                self.save_checkpoint()?;
+                self.folder.write_log(&self.progress)?;
+            }
+            if interrupted && step + 1 < total {
+                return Err(TrainError::Interrupted {
+                    step: step + 1,
+                    folder: self.folder.path().to_path_buf(),
+                });
+            }
+        }
+        self.reestimate();
+        self.save_weights("last")
+    }
+
+    fn loader(&self) -> Result<Loader, TrainError> {
+        let per_epoch = self.resolved.steps_per_epoch;
+        let recipe = &self.resolved.recipe;
+        let mut options = LoaderOptions::training(
+            recipe.data.batch,
+            recipe.train.epochs as usize,
+            recipe.seed,
+        );
+        options.first_epoch = (self.progress.step / per_epoch) as usize;
+        options.first_batch = (self.progress.step % per_epoch) as usize;
+        options.drop_last = self.material.train.len() >= recipe.data.batch;
+        options.augment.clone_from(&self.material.augment);
+        Ok(Loader::new(Arc::clone(&self.material.train), &self.material.preprocess, options)?)
+    }
+
+    fn flip(
+        &mut self,
+        edge: Edge,
+        step: usize,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), TrainError> {
+        let first = examples(&self.probe.batches[0]);
+        let before = self.engine.evaluate(first);
+        if flip::needs_gradients(self.resolved, edge) {
+            self.engine.gradients(first, step as u64);
+        }
+        let flipped = flip::apply(self.resolved, self.engine, &mut self.memory, edge, step)?;
+        let Some(mut record) = flipped else { return Ok(()) };
+        self.reestimate();
+        let after = self.engine.evaluate(examples(&self.probe.batches[0]));
+        record.loss_before = Some(before.mean_loss());
+        record.loss_after = Some(after.mean_loss());
+        if let Some(warning) = record.warning(self.resolved.graph.output[0]) {
+            observe(Event::Warning(warning));
+        }
+        observe(Event::Flip(&record));
+        self.progress.flips.push(record);
+        Ok(())
+    }
+
+    fn reestimate(&mut self) {
+        for (index, batch) in self.probe.batches.iter().enumerate() {
+            self.engine.reestimate(examples(batch), index);
+        }
+    }
+
+    fn end_epoch(
+        &mut self,
+        step: usize,
+        rate: f64,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), TrainError> {
+        let validation = self.validate()?;
+        let phase = self.resolved.plan.at(step);
+        let epoch = (step + 1) / self.resolved.steps_per_epoch;
+        let row = EpochRow {
+            epoch,
+            step: step + 1,
+            phase: phase.name().to_string(),
+            density: phase.density(),
+            lr: rate,
+            train_loss: self.progress.epoch.mean_loss(),
+            train_error: self.progress.epoch.error(),
+            validation_loss: validation.map(|outcome| outcome.mean_loss()),
+            validation_error: validation.map(|outcome| outcome.error()),
+            gradient_norm: self.progress.epoch.gradient_norm,
+            nonzeros: nonzeros(self.engine),
+            images_per_second: self.images_per_second(),
+            seconds: self.progress.seconds,
+        };
+        if let Some(warning) = self.collapse(&row) {
+            observe(Event::Warning(warning));
+        }
+        if let Some(outcome) = validation
+            && self.resolved.may_be_best(phase)
+            && self.progress.best.is_none_or(|best| outcome.error() < best.error)
+        {
+            self.save_weights("best")?;
+            self.progress.best =
+                Some(Best { epoch, error: outcome.error(), loss: outcome.mean_loss() });
+        }
+        observe(Event::Epoch { row: &row, epochs: self.resolved.recipe.train.epochs as usize });
+        self.progress.rows.push(row);
+        self.progress.epoch = Outcome::default();
+        self.progress.epoch_seconds = 0.0;
+        Ok(())
+    }
+
+    /// Whether the network has just fallen from knowing something to guessing.
+    fn collapse(&self, row: &EpochRow) -> Option<String> {
+        let classes = self.resolved.graph.output[0] as f64;
+        let guessing = 0.9 * (1.0 - 1.0 / classes);
+        let before = self.progress.rows.last()?;
+        (before.train_error < guessing && row.train_error >= guessing).then(|| {
+            format!(
+                "epoch {}: the network has collapsed: training error {:.1} % after {:.1} % one epoch before; \
+                 lower train.lr, set train.clip_norm=1, or let the density fall in steps (sparsity.ramp=\"cubic\")",
+                row.epoch,
+                100.0 * row.train_error,
+                100.0 * before.train_error,
+            )
+        })
+    }
+
+    fn validate(&mut self) -> Result<Option<Outcome>, TrainError> {
+        let Some(held_out) = &self.material.validation else { return Ok(None) };
+        self.engine.swap_average();
+        let outcome = evaluate(self.engine, held_out, self.material, self.resolved.recipe.data.batch);
+        self.engine.swap_average();
+        outcome.map(Some)
+    }
+
+    fn refuse_infinities(&self, step: usize, outcome: Outcome) -> Result<(), TrainError> {
+        for (what, value) in [("the loss", outcome.loss), ("the gradient's norm", outcome.gradient_norm)] {
+            if !value.is_finite() {
+                return Err(TrainError::Diverged {
+                    step,
+                    what,
+                    value,
+                    checkpoint: self.folder.checkpoint(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn images_per_second(&self) -> f64 {
+        self.progress.epoch.images as f64 / self.progress.epoch_seconds.max(1e-9)
+    }
+
+    fn save_checkpoint(&self) -> Result<(), TrainError> {
+        let path = self.folder.checkpoint();
+        checkpoint::save(&path, self.resolved, self.engine, &self.memory, &self.progress)
+    }
+
+    /// Writes the weights that are evaluated: the averaged ones where an average is kept.
+    fn save_weights(&mut self, which: &str) -> Result<(), TrainError> {
+        self.engine.swap_average();
+        let saved = self.folder.write_weights(which, &weights(self.engine));
+        self.engine.swap_average();
+        saved
+    }
+}
+
+impl Probe {
+    /// Epoch number of the probe's order, one that no run reaches.
+    const EPOCH: usize = 1 << 40;
+
+    fn new(resolved: &Resolved, material: &Material) -> Result<Probe, TrainError> {
+        let recipe = &resolved.recipe;
+        let mut options = LoaderOptions::training(recipe.data.batch, Self::EPOCH + 1, recipe.seed);
+        options.first_epoch = Self::EPOCH;
+        let count = if resolved.has_batch_norm() { recipe.train.batchnorm_batches.max(1) } else { 1 };
+        let loader = Loader::new(Arc::clone(&material.train), &material.preprocess, options)?;
+        let batches = loader.take(count).collect::<Result<Vec<Batch>, _>>()?;
+        Ok(Probe { batches })
+    }
+}
+
+fn examples(batch: &Batch) -> Examples<'_> {
+    Examples { images: &batch.images, labels: &batch.labels }
+}
+
+/// Loss and error of the engine's present weights on a whole set.
+pub fn evaluate(
+    engine: &mut dyn Engine,
+    set: &Arc<Dataset>,
+    material: &Material,
+    batch: usize,
+) -> Result<Outcome, TrainError> {
+    let mut sum = Outcome::default();
+    for batch in
+        Loader::new(Arc::clone(set), &material.preprocess, LoaderOptions::evaluation(batch))?
+    {
+        sum.add(engine.evaluate(examples(&batch?)));
+    }
+    Ok(sum)
+}
+
+/// All parameters of an engine by name.
+pub fn weights(engine: &dyn Engine) -> Tensors {
+    let mut tensors = Tensors::new();
+    for (index, parameter) in engine.graph().parameters.iter().enumerate() {
+        let mut data = Vec::new();
+        engine.read(Section::Weights, index, &mut data);
+        tensors.insert(
+            parameter.name.clone(),
+            skinny_network::Tensor { shape: parameter.shape.clone(), data },
+        );
+    }
+    tensors
+}
+
+/// Trainable parameters that are not zero.
+pub fn nonzeros(engine: &dyn Engine) -> usize {
+    let mut values = Vec::new();
+    let mut count = 0;
+    for (index, parameter) in engine.graph().parameters.iter().enumerate() {
+        if parameter.role.trainable() {
+            count += match engine.mask(index) {
+                Some(mask) => mask.count(),
+                None if parameter.role.thresholded() => {
+                    engine.read(Section::Weights, index, &mut values);
+                    values.iter().filter(|value| **value != 0.0).count()
+                }
+                // Biases and the like are kept whatever their value.
+                None => parameter.len(),
+            };
+        }
+    }
+    count
+}
