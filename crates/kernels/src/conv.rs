@@ -6,7 +6,8 @@
 //! | input gradient | taps | output channels | pixels of a few images, then added to where the taps came from |
 //! | weight gradient | taps | pixels of all images | output channels |
 //!
-//! A tap is one (input channel, kernel row, kernel column) of a group.
+//! A tap is one (input channel, kernel row, kernel column) of a group. Where the output is about as large as the
+//! input, the input gradient is instead the convolution of the output gradient with mirrored weights.
 
 #[cfg(test)]
 mod tests;
