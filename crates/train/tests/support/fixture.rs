@@ -8,7 +8,7 @@ use skinny_network::{Graph, Network, Operation};
 use super::reference;
 
 /// How many times the deviation that PyTorch shows between its own float32 code paths and float64 an engine
-/// may deviate. Its sums run in another order; measured engines stay below 2.
+/// may deviate: its sums run in another order. The CPU engine with AVX-512 needs 2.4.
 const ALLOWED: f64 = 8.0;
 
 /// One training run of PyTorch.
@@ -147,8 +147,14 @@ pub fn cases(prefix: &str) -> Vec<Case> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder())
         .expect("the folder of the fixtures")
         .map(|entry| entry.expect("an entry of the folder").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .filter(|path| path.file_stem().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
+        .filter(|path| {
+            path.file_stem()
+                .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+        })
         .collect();
     paths.sort();
     assert!(!paths.is_empty(), "no fixture starts with {prefix}");
@@ -161,7 +167,8 @@ pub fn case(name: &str) -> Case {
 }
 
 fn read(path: &Path) -> Case {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text =
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -179,7 +186,9 @@ impl Case {
                 *p = 0.0;
             }
         }
-        network.graph().unwrap_or_else(|error| panic!("{}: {error}", self.name))
+        network
+            .graph()
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
     /// The images of a training step, `[batch, C, H, W]`.
@@ -190,7 +199,11 @@ impl Case {
 
     /// The labels of a training step.
     pub fn labels(&self, step: usize) -> Vec<u32> {
-        reference::labels(&format!("labels.{}.{step}", self.draw), self.batch, self.classes)
+        reference::labels(
+            &format!("labels.{}.{step}", self.draw),
+            self.batch,
+            self.classes,
+        )
     }
 
     /// The stored numbers of the parameter `name`.
@@ -204,12 +217,21 @@ impl Series {
     /// A complaint about each of `actual` that is too far off; `actual` may be longer than what is stored.
     pub fn complaints(&self, what: &str, actual: &[f64]) -> Vec<String> {
         if actual.len() < self.values.len() {
-            return vec![format!("{what}: {} values, PyTorch has {}", actual.len(), self.values.len())];
+            return vec![format!(
+                "{what}: {} values, PyTorch has {}",
+                actual.len(),
+                self.values.len()
+            )];
         }
-        let largest = self.values.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
+        let largest = self
+            .values
+            .iter()
+            .fold(0.0, |largest: f64, value| largest.max(value.abs()));
         let allowed = ALLOWED * self.deviation + f64::from(f32::EPSILON) * largest;
         let pairs = actual.iter().zip(&self.values).enumerate();
-        pairs.filter_map(|(i, (&a, &e))| complaint(&format!("{what} {i}"), a, e, allowed)).collect()
+        pairs
+            .filter_map(|(i, (&a, &e))| complaint(&format!("{what} {i}"), a, e, allowed))
+            .collect()
     }
 }
 
@@ -233,20 +255,45 @@ impl Tensor {
 impl Summary {
     /// A complaint about each number that is too far off. `rounding` is the size of one float32 rounding of an
     /// element, for deviations that are small by luck; `indices` are those of the samples.
-    pub fn complaints(&self, what: &str, actual: &[f64], indices: &[usize], rounding: f64) -> Vec<String> {
+    pub fn complaints(
+        &self,
+        what: &str,
+        actual: &[f64],
+        indices: &[usize],
+        rounding: f64,
+    ) -> Vec<String> {
         assert_eq!(indices.len(), self.samples.len(), "{what}");
         let [largest, norm, sum] = self.deviations;
         // What stayed exactly as it was (a learning-rate factor of 0) has to.
-        let rounding = if self.norm == 0.0 && norm == 0.0 { 0.0 } else { rounding };
+        let rounding = if self.norm == 0.0 && norm == 0.0 {
+            0.0
+        } else {
+            rounding
+        };
         let whole = rounding * (actual.len() as f64).sqrt();
         let actual_norm = actual.iter().map(|x| x * x).sum::<f64>().sqrt();
         let actual_sum = actual.iter().sum::<f64>();
         let mut found: Vec<String> = Vec::new();
-        found.extend(complaint(&format!("{what}: norm"), actual_norm, self.norm, ALLOWED * norm + whole));
-        found.extend(complaint(&format!("{what}: sum"), actual_sum, self.sum, ALLOWED * (sum + norm) + whole));
+        found.extend(complaint(
+            &format!("{what}: norm"),
+            actual_norm,
+            self.norm,
+            ALLOWED * norm + whole,
+        ));
+        found.extend(complaint(
+            &format!("{what}: sum"),
+            actual_sum,
+            self.sum,
+            ALLOWED * (sum + norm) + whole,
+        ));
         for (&index, &expected) in indices.iter().zip(&self.samples) {
             let allowed = ALLOWED * largest + rounding;
-            found.extend(complaint(&format!("{what}: element {index}"), actual[index], expected, allowed));
+            found.extend(complaint(
+                &format!("{what}: element {index}"),
+                actual[index],
+                expected,
+                allowed,
+            ));
         }
         found
     }

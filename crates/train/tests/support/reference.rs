@@ -10,9 +10,9 @@ pub fn bits(name: &str, index: usize) -> u64 {
 }
 
 fn key(name: &str) -> u64 {
-    let hash = name
-        .bytes()
-        .fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+    let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    });
     hash ^ SEED
 }
 
@@ -27,18 +27,25 @@ fn finish(key: u64, index: usize) -> u64 {
 pub fn values(name: &str, length: usize, scale: f32, offset: f32) -> Vec<f32> {
     let key = key(name);
     let unit = |index| (finish(key, index) >> 40) as f32 * (1.0 / 8_388_608.0) - 1.0;
-    (0..length).map(|index| offset + scale * unit(index)).collect()
+    (0..length)
+        .map(|index| offset + scale * unit(index))
+        .collect()
 }
 
 /// The labels `name`, each below `classes`.
 pub fn labels(name: &str, length: usize, classes: usize) -> Vec<u32> {
-    (0..length).map(|index| ((bits(name, index) >> 32) % classes as u64) as u32).collect()
+    (0..length)
+        .map(|index| ((bits(name, index) >> 32) % classes as u64) as u32)
+        .collect()
 }
 
 /// Which weights of the parameter `name` the mask of a case keeps.
 pub fn kept(name: &str, length: usize, density: f64) -> Vec<bool> {
     let bound = (2.0 * density - 1.0) as f32;
-    values(&format!("{name}.mask"), length, 1.0, 0.0).iter().map(|&unit| unit < bound).collect()
+    values(&format!("{name}.mask"), length, 1.0, 0.0)
+        .iter()
+        .map(|&unit| unit < bound)
+        .collect()
 }
 
 /// The indices of the stored elements of a tensor: all of them, or `samples` hashed ones.
@@ -47,5 +54,7 @@ pub fn sample_indices(name: &str, length: usize, samples: usize) -> Vec<usize> {
         return (0..length).collect();
     }
     let name = format!("{name}.samples");
-    (0..samples).map(|index| (bits(&name, index) % length as u64) as usize).collect()
+    (0..samples)
+        .map(|index| (bits(&name, index) % length as u64) as usize)
+        .collect()
 }
