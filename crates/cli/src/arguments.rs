@@ -181,7 +181,12 @@ pub struct Seeds {
 fn seeds(text: &str) -> Result<Seeds, String> {
     let parse = |part: &str| part.trim().parse::<u64>().ok();
     text.split_once("..")
-        .and_then(|(first, last)| Some(Seeds { first: parse(first)?, last: parse(last.trim_start_matches('='))? }))
+        .and_then(|(first, last)| {
+            Some(Seeds {
+                first: parse(first)?,
+                last: parse(last.trim_start_matches('='))?,
+            })
+        })
         .filter(|seeds| seeds.first <= seeds.last && seeds.last - seeds.first < 10_000)
         .ok_or_else(|| "write first and last seed, for example 0..4 for five runs".to_string())
 }

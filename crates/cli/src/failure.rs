@@ -22,24 +22,36 @@ pub struct Failure {
 impl Failure {
     /// Wrong usage.
     pub fn usage(message: impl Display) -> Failure {
-        Failure { message: message.to_string(), code: 2 }
+        Failure {
+            message: message.to_string(),
+            code: 2,
+        }
     }
 
     /// Trouble with files or data.
     pub fn data(message: impl Display) -> Failure {
-        Failure { message: message.to_string(), code: 3 }
+        Failure {
+            message: message.to_string(),
+            code: 3,
+        }
     }
 }
 
 impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
-        Failure { message: error.to_string(), code: error.exit_code() }
+        Failure {
+            message: error.to_string(),
+            code: error.exit_code(),
+        }
     }
 }
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Failure { message: format!("cannot write the output: {error}"), code: 1 }
+        Failure {
+            message: format!("cannot write the output: {error}"),
+            code: 1,
+        }
     }
 }
 

@@ -28,13 +28,17 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let output = Output { json: arguments.json };
+    let output = Output {
+        json: arguments.json,
+    };
     match &arguments.verb {
         Verb::Train(train) => commands::train::train(train, output),
         Verb::Eval(eval) => commands::eval::eval(eval, output),
         Verb::Predict(predict) => commands::predict::predict(predict, output),
         Verb::Plan(recipe) => commands::plan::plan(recipe, output),
-        Verb::Summary { network, list } => commands::summary::summary(network.as_deref(), *list, output),
+        Verb::Summary { network, list } => {
+            commands::summary::summary(network.as_deref(), *list, output)
+        }
         Verb::Report { runs, out } => commands::report::report(runs, out.as_deref(), output),
         Verb::Data { verb } => commands::data::data(verb, output),
         Verb::Recipes { name } => commands::recipes::recipes(name.as_deref(), output),

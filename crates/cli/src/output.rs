@@ -77,7 +77,11 @@ pub fn duration(seconds: f64) -> String {
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
@@ -113,7 +117,10 @@ mod tests {
 
     #[test]
     fn tables_are_aligned() {
-        let rows = [vec!["a".into(), "10".into()], vec!["long".into(), "5".into()]];
+        let rows = [
+            vec!["a".into(), "10".into()],
+            vec!["long".into(), "5".into()],
+        ];
         assert_eq!(table(&rows), "a     10\nlong   5");
     }
 }

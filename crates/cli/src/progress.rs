@@ -51,7 +51,12 @@ impl Display {
     /// Shows one event.
     pub fn show(&mut self, event: Event<'_>) {
         match event {
-            Event::Step { step, loss, images_per_second, .. } => {
+            Event::Step {
+                step,
+                loss,
+                images_per_second,
+                ..
+            } => {
                 self.first_step.get_or_insert(step - 1);
                 if let Some(bar) = &self.bar {
                     bar.set_position(step as u64);
@@ -79,7 +84,11 @@ impl Display {
             bar.finish_and_clear();
         }
         if let Some(summary) = summary {
-            eprintln!("{}: done in {}", summary.name, duration(self.started.elapsed().as_secs_f64()));
+            eprintln!(
+                "{}: done in {}",
+                summary.name,
+                duration(self.started.elapsed().as_secs_f64())
+            );
         }
     }
 
@@ -118,7 +127,8 @@ impl Display {
 fn bar(total: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left, {msg}")
         .expect("the template is well-formed");
-    ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(5)).with_style(style)
+    ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(5))
+        .with_style(style)
 }
 
 fn flip_line(record: &FlipRecord) -> String {
@@ -130,7 +140,10 @@ fn flip_line(record: &FlipRecord) -> String {
         _ => String::new(),
     };
     match kept == weights {
-        true => format!("flip before step {}: all {weights} weights train again{cost}", transition.step),
+        true => format!(
+            "flip before step {}: all {weights} weights train again{cost}",
+            transition.step
+        ),
         false => format!(
             "flip before step {}: {kept} of {weights} weights kept (density {}){cost}",
             transition.step, transition.density

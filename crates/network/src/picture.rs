@@ -93,7 +93,11 @@ pub(crate) fn resized(picture: &Picture, shorter: usize) -> Result<Picture, Stri
 }
 
 /// Bilinear, over all the pixels that a smaller one covers.
-fn scaled<P: Pixel<Subpixel = u8> + 'static>(pixels: &[u8], from: [u32; 2], to: [u32; 2]) -> Vec<u8> {
+fn scaled<P: Pixel<Subpixel = u8> + 'static>(
+    pixels: &[u8],
+    from: [u32; 2],
+    to: [u32; 2],
+) -> Vec<u8> {
     let source: ImageBuffer<P, &[u8]> = ImageBuffer::from_raw(from[0], from[1], pixels)
         .expect("`with_channels` checked the number of values");
     resize(&source, to[0], to[1], FilterType::Triangle).into_raw()

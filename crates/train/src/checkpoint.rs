@@ -50,7 +50,10 @@ pub fn save(
     for (index, parameter) in engine.graph().parameters.iter().enumerate() {
         for (section_name, section) in &sections {
             engine.read(*section, index, &mut values);
-            tensors.insert(format!("{section_name}/{}", parameter.name), Bytes::floats(&values));
+            tensors.insert(
+                format!("{section_name}/{}", parameter.name),
+                Bytes::floats(&values),
+            );
         }
         if let Some(mask) = engine.mask(index) {
             tensors.insert(format!("mask/{}", parameter.name), Bytes::mask(mask));
@@ -71,16 +74,24 @@ pub fn save(
     };
     let metadata = HashMap::from([
         ("format".to_string(), FORMAT.to_string()),
-        ("sha256".to_string(), digest(tensors.iter().map(|(name, t)| (name.as_str(), &t.bytes[..])))),
+        (
+            "sha256".to_string(),
+            digest(
+                tensors
+                    .iter()
+                    .map(|(name, t)| (name.as_str(), &t.bytes[..])),
+            ),
+        ),
         (
             "state".to_string(),
             serde_json::to_string(&header).expect("progress is plain data"),
         ),
     ]);
-    let bytes = safetensors::serialize(&tensors, Some(metadata)).map_err(|error| TrainError::Write {
-        path: path.to_path_buf(),
-        source: std::io::Error::other(error.to_string()),
-    })?;
+    let bytes =
+        safetensors::serialize(&tensors, Some(metadata)).map_err(|error| TrainError::Write {
+            path: path.to_path_buf(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
     files::write(path, &bytes)
 }
 
@@ -91,7 +102,12 @@ fn sections(resolved: &Resolved) -> Vec<(String, Section)> {
         sections.push(("average".to_string(), Section::Average));
     }
     let slots = resolved.recipe.train.optimizer().slots();
-    sections.extend(slots.iter().enumerate().map(|(i, slot)| (format!("slot.{slot}"), Section::Slot(i))));
+    sections.extend(
+        slots
+            .iter()
+            .enumerate()
+            .map(|(i, slot)| (format!("slot.{slot}"), Section::Slot(i))),
+    );
     sections
 }
 
@@ -113,7 +129,9 @@ pub fn load(
     let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(&error.to_string()))?;
     let entries = metadata.metadata().clone().unwrap_or_default();
     if entries.get("format").map(String::as_str) != Some(FORMAT) {
-        return Err(refuse("this is not a checkpoint of this version of skinny".into()));
+        return Err(refuse(
+            "this is not a checkpoint of this version of skinny".into(),
+        ));
     }
     let mut tensors: BTreeMap<&str, _> = BTreeMap::new();
     for (name, view) in file.iter() {
@@ -133,7 +151,9 @@ pub fn load(
     }
     let parameters = engine.graph().parameters.clone();
     let floats = |name: String, length: usize| -> Result<Vec<f32>, TrainError> {
-        let view = tensors.get(name.as_str()).ok_or_else(|| damaged(&format!("no tensor {name}")))?;
+        let view = tensors
+            .get(name.as_str())
+            .ok_or_else(|| damaged(&format!("no tensor {name}")))?;
         if view.dtype() != Dtype::F32 || view.data().len() != length * 4 {
             return Err(damaged(&format!("tensor {name} has a wrong size")));
         }
@@ -141,20 +161,28 @@ pub fn load(
         Ok(words.iter().map(|word| f32::from_le_bytes(*word)).collect())
     };
     let mask = |name: String, length: usize| -> Result<Option<Mask>, TrainError> {
-        let Some(view) = tensors.get(name.as_str()) else { return Ok(None) };
+        let Some(view) = tensors.get(name.as_str()) else {
+            return Ok(None);
+        };
         let (words, rest) = view.data().as_chunks::<8>();
         if !rest.is_empty() {
             return Err(damaged(&format!("mask {name} has a wrong size")));
         }
         let words = words.iter().map(|word| u64::from_le_bytes(*word)).collect();
-        Mask::from_words(length, words).map(Some).map_err(|_| damaged(&format!("mask {name}")))
+        Mask::from_words(length, words)
+            .map(Some)
+            .map_err(|_| damaged(&format!("mask {name}")))
     };
     let mut memory = vec![Memory::default(); parameters.len()];
     for (index, parameter) in parameters.iter().enumerate() {
         let (name, length) = (&parameter.name, parameter.len());
         engine.set_mask(index, None);
         for (section_name, section) in sections(resolved) {
-            engine.write(section, index, &floats(format!("{section_name}/{name}"), length)?);
+            engine.write(
+                section,
+                index,
+                &floats(format!("{section_name}/{name}"), length)?,
+            );
         }
         engine.set_mask(index, mask(format!("mask/{name}"), length)?);
         memory[index].support = mask(format!("support/{name}"), length)?;
@@ -173,7 +201,11 @@ fn digest<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
         hasher.update((bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// A tensor on its way into the file.
@@ -188,7 +220,10 @@ impl Bytes {
         Bytes {
             dtype: Dtype::F32,
             shape: [values.len()],
-            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            bytes: values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
         }
     }
 
@@ -196,7 +231,11 @@ impl Bytes {
         Bytes {
             dtype: Dtype::U64,
             shape: [mask.words().len()],
-            bytes: mask.words().iter().flat_map(|word| word.to_le_bytes()).collect(),
+            bytes: mask
+                .words()
+                .iter()
+                .flat_map(|word| word.to_le_bytes())
+                .collect(),
         }
     }
 }

@@ -26,7 +26,9 @@ pub enum RecipeError {
         error: Box<RecipeError>,
     },
     /// Neither a built-in recipe nor a file.
-    #[error("there is no recipe `{name}`; did you mean `{nearest}`? `skinny recipes` lists them all; a file of your own ends in .toml")]
+    #[error(
+        "there is no recipe `{name}`; did you mean `{nearest}`? `skinny recipes` lists them all; a file of your own ends in .toml"
+    )]
     UnknownRecipe {
         /// As given.
         name: String,
@@ -94,7 +96,9 @@ pub enum TrainError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// The data does not fit the network.
-    #[error("the data set \"{data}\" has pictures of {found} and {classes} classes, the network \"{network}\" takes {expected} and gives {outputs}; choose another network or another set")]
+    #[error(
+        "the data set \"{data}\" has pictures of {found} and {classes} classes, the network \"{network}\" takes {expected} and gives {outputs}; choose another network or another set"
+    )]
     Mismatch {
         /// The set.
         data: String,
@@ -122,7 +126,9 @@ pub enum TrainError {
         checkpoint: PathBuf,
     },
     /// Weights that cannot be ranked any more.
-    #[error("the threshold before step {step} failed: {reason}; lower train.lr, or set train.clip_norm=1")]
+    #[error(
+        "the threshold before step {step} failed: {reason}; lower train.lr, or set train.clip_norm=1"
+    )]
     Threshold {
         /// The step.
         step: usize,

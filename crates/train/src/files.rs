@@ -8,7 +8,10 @@ use crate::TrainError;
 
 /// Writes a file under a temporary name beside it, flushes it to the disk and renames it.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let refuse = |source| TrainError::Write { path: path.to_path_buf(), source };
+    let refuse = |source| TrainError::Write {
+        path: path.to_path_buf(),
+        source,
+    };
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");
     let temporary = Path::new(&temporary);
@@ -44,7 +47,10 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         let missing = folder.path().join("no/such/folder");
         let message = write(&missing, b"x").unwrap_err().to_string();
-        assert!(message.contains("no/such/folder") && !message.contains('\n'), "{message}");
+        assert!(
+            message.contains("no/such/folder") && !message.contains('\n'),
+            "{message}"
+        );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -58,7 +58,9 @@ pub(crate) fn apply(
     edge: Edge,
     step: usize,
 ) -> Result<Option<FlipRecord>, TrainError> {
-    let Some(kind) = edge.flip() else { return Ok(None) };
+    let Some(kind) = edge.flip() else {
+        return Ok(None);
+    };
     let with_gradient = needs_gradients(resolved, edge);
     let read = |&parameter: &usize| Layer::read(resolved, engine, parameter, with_gradient);
     let mut layers: Vec<Layer> = resolved.thresholded.iter().map(read).collect();
@@ -67,8 +69,10 @@ pub(crate) fn apply(
         Edge::Regrow { fraction } => {
             let masks = layers.iter().map(|layer| {
                 let gradient = layer.gradient.as_deref().unwrap_or_default();
-                let grown =
-                    layer.mask.as_ref().map(|mask| regrow(&layer.weights, gradient, mask, fraction));
+                let grown = layer
+                    .mask
+                    .as_ref()
+                    .map(|mask| regrow(&layer.weights, gradient, mask, fraction));
                 grown.transpose().map_err(|error| infinite(step, &error))
             });
             let density = resolved.plan.at(step).density();
@@ -82,7 +86,12 @@ pub(crate) fn apply(
         transitions.push(layer.flip(resolved, engine, remembered, mask, step));
     }
     Ok(Some(FlipRecord {
-        transition: Transition { step, edge: kind, density, layers: transitions },
+        transition: Transition {
+            step,
+            edge: kind,
+            density,
+            layers: transitions,
+        },
         epoch: step as f64 / resolved.steps_per_epoch as f64,
         loss_before: None,
         loss_after: None,
@@ -101,7 +110,12 @@ struct Layer {
 }
 
 impl Layer {
-    fn read(resolved: &Resolved, engine: &dyn Engine, parameter: usize, with_gradient: bool) -> Layer {
+    fn read(
+        resolved: &Resolved,
+        engine: &dyn Engine,
+        parameter: usize,
+        with_gradient: bool,
+    ) -> Layer {
         let read = |section| {
             let mut values = Vec::new();
             engine.read(section, parameter, &mut values);
@@ -113,7 +127,9 @@ impl Layer {
             name: resolved.graph.parameters[parameter].name.clone(),
             weights: read(Section::Weights),
             gradient: with_gradient.then(|| read(Section::Gradients)),
-            slots: (0..slots.len()).map(|slot| read(Section::Slot(slot))).collect(),
+            slots: (0..slots.len())
+                .map(|slot| read(Section::Slot(slot)))
+                .collect(),
             mask: engine.mask(parameter).cloned(),
         }
     }
@@ -137,7 +153,11 @@ impl Layer {
         let all = Mask::all(state.weights.len());
         let record = match (&mask, &self.mask) {
             (None, before) => {
-                let decay = if policy.decay_frozen { frozen_decay(resolved, self.parameter, step) } else { 1.0 };
+                let decay = if policy.decay_frozen {
+                    frozen_decay(resolved, self.parameter, step)
+                } else {
+                    1.0
+                };
                 reactivate(&mut state, before.as_ref().unwrap_or(&all), policy, decay)
             }
             (Some(mask), in_force) => {
@@ -172,30 +192,52 @@ fn targets(
     let sparsity = &resolved.recipe.sparsity;
     let scores: Vec<_> = (layers.iter().enumerate())
         .map(|(number, layer)| {
-            let score = sparsity.score.of(&layer.weights, layer.gradient.as_deref(), number as u64);
+            let score = sparsity
+                .score
+                .of(&layer.weights, layer.gradient.as_deref(), number as u64);
             score.expect("gradients are read when they are ranked")
         })
         .collect();
     let ranked: Vec<Ranked<'_>> = (scores.iter().zip(layers))
-        .map(|(score, layer)| Ranked { score, support: layer.mask.as_ref() })
-        .collect();
-    let budgets = resolve(sparsity, &resolved.layers, density, Some(&ranked)).map_err(RecipeError::from)?;
-    (layers.iter().zip(&resolved.layers).zip(&ranked).zip(budgets))
-        .map(|(((layer, shape), ranked), budget)| {
-            if budget.k == budget.weights {
-                return Ok(None);
-            }
-            // A density that rounds to more than the support has keeps the support.
-            let k = layer.mask.as_ref().map_or(budget.k, |mask| mask.count().min(budget.k));
-            project(ranked.score, &shape.shape, sparsity.structure, k, ranked.support)
-                .map(Some)
-                .map_err(|error| infinite(step, &error))
+        .map(|(score, layer)| Ranked {
+            score,
+            support: layer.mask.as_ref(),
         })
-        .collect()
+        .collect();
+    let budgets =
+        resolve(sparsity, &resolved.layers, density, Some(&ranked)).map_err(RecipeError::from)?;
+    (layers
+        .iter()
+        .zip(&resolved.layers)
+        .zip(&ranked)
+        .zip(budgets))
+    .map(|(((layer, shape), ranked), budget)| {
+        if budget.k == budget.weights {
+            return Ok(None);
+        }
+        // A density that rounds to more than the support has keeps the support.
+        let k = layer
+            .mask
+            .as_ref()
+            .map_or(budget.k, |mask| mask.count().min(budget.k));
+        project(
+            ranked.score,
+            &shape.shape,
+            sparsity.structure,
+            k,
+            ranked.support,
+        )
+        .map(Some)
+        .map_err(|error| infinite(step, &error))
+    })
+    .collect()
 }
 
 fn infinite(step: usize, error: &ProjectError) -> TrainError {
-    TrainError::Threshold { step, reason: error.to_string() }
+    TrainError::Threshold {
+        step,
+        reason: error.to_string(),
+    }
 }
 
 /// By how much values that were dropped at the last threshold have decayed: ∏ (1 − rate · decay).

@@ -19,7 +19,9 @@ pub fn initialize(graph: &Graph, init: Init, seed: u64) -> Vec<Vec<f32>> {
                 (Some(own), _) => own,
                 (None, Role::Weight) => init,
                 (None, Role::Scale | Role::RunningVar) => Init::Constant { value: 1.0 },
-                (None, Role::Bias | Role::Shift | Role::RunningMean) => Init::Constant { value: 0.0 },
+                (None, Role::Bias | Role::Shift | Role::RunningMean) => {
+                    Init::Constant { value: 0.0 }
+                }
             };
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             random.set_stream(index as u64);
@@ -42,7 +44,9 @@ fn values(init: Init, parameter: &Parameter, length: usize, random: &mut ChaCha8
 }
 
 fn uniform(bound: f64, length: usize, random: &mut ChaCha8Rng) -> Vec<f32> {
-    (0..length).map(|_| ((random.random::<f64>() * 2.0 - 1.0) * bound) as f32).collect()
+    (0..length)
+        .map(|_| ((random.random::<f64>() * 2.0 - 1.0) * bound) as f32)
+        .collect()
 }
 
 /// Box & Muller's transform, two values from two.
@@ -68,14 +72,22 @@ mod tests {
     fn moments(values: &[f32]) -> (f64, f64) {
         let n = values.len() as f64;
         let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-        let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+        let variance = values
+            .iter()
+            .map(|&v| (f64::from(v) - mean).powi(2))
+            .sum::<f64>()
+            / n;
         (mean, variance.sqrt())
     }
 
     #[test]
     fn he_and_xavier_have_their_standard_deviations() {
         let graph = Network::load("lenet5").unwrap().graph().unwrap();
-        let fc1 = graph.parameters.iter().position(|p| p.name == "fc1.weight").unwrap();
+        let fc1 = graph
+            .parameters
+            .iter()
+            .position(|p| p.name == "fc1.weight")
+            .unwrap();
         let (mean, deviation) = moments(&initialize(&graph, Init::He {}, 7)[fc1]);
         assert!(mean.abs() < 3e-4 && (deviation - (2.0f64 / 800.0).sqrt()).abs() < 3e-4);
         let xavier = &initialize(&graph, Init::Xavier {}, 7)[fc1];
@@ -89,14 +101,26 @@ mod tests {
     fn the_networks_own_initialization_wins() {
         let graph = Network::load("nin-mnist").unwrap().graph().unwrap();
         let start = initialize(&graph, Init::He {}, 0);
-        let (_, deviation) = moments(&start[graph.parameters.iter().position(|p| p.name == "conv2.weight").unwrap()]);
+        let (_, deviation) = moments(
+            &start[graph
+                .parameters
+                .iter()
+                .position(|p| p.name == "conv2.weight")
+                .unwrap()],
+        );
         assert!((deviation - 0.05).abs() < 1e-3);
     }
 
     #[test]
     fn seeds_differ_and_repeat() {
         let graph = Network::load("lenet5").unwrap().graph().unwrap();
-        assert_eq!(initialize(&graph, Init::He {}, 1), initialize(&graph, Init::He {}, 1));
-        assert_ne!(initialize(&graph, Init::He {}, 1)[0], initialize(&graph, Init::He {}, 2)[0]);
+        assert_eq!(
+            initialize(&graph, Init::He {}, 1),
+            initialize(&graph, Init::He {}, 1)
+        );
+        assert_ne!(
+            initialize(&graph, Init::He {}, 1)[0],
+            initialize(&graph, Init::He {}, 2)[0]
+        );
     }
 }

@@ -41,11 +41,19 @@ pub struct Job {
 
 impl Job {
     /// A new run of `recipe` in a new folder. Everything that can be refused is refused before the folder is made.
-    pub fn start(recipe: Recipe, out: Option<&Path>, options: &JobOptions) -> Result<Job, TrainError> {
+    pub fn start(
+        recipe: Recipe,
+        out: Option<&Path>,
+        options: &JobOptions,
+    ) -> Result<Job, TrainError> {
         let (resolved, material) = prepare(recipe, &options.roots)?;
         let weights = match &options.init {
             Some(path) => load_weights(&resolved, path)?,
-            None => initialize(&resolved.graph, resolved.recipe.train.init, resolved.recipe.seed),
+            None => initialize(
+                &resolved.graph,
+                resolved.recipe.train.init,
+                resolved.recipe.seed,
+            ),
         };
         let engine = CpuEngine::new(
             resolved.graph.clone(),
@@ -54,7 +62,13 @@ impl Job {
         );
         let folder = RunFolder::create(out, &resolved.recipe.name)?;
         folder.write_start(&resolved, &material.preprocess, &options.environment)?;
-        Ok(Job { resolved, material, folder, engine, resumes: false })
+        Ok(Job {
+            resolved,
+            material,
+            folder,
+            engine,
+            resumes: false,
+        })
     }
 
     /// A run that was interrupted, from the checkpoint in its folder.
@@ -67,13 +81,23 @@ impl Job {
             });
         }
         let (resolved, material) = prepare(folder.recipe()?, &options.roots)?;
-        let weights = initialize(&resolved.graph, resolved.recipe.train.init, resolved.recipe.seed);
+        let weights = initialize(
+            &resolved.graph,
+            resolved.recipe.train.init,
+            resolved.recipe.seed,
+        );
         let engine = CpuEngine::new(
             resolved.graph.clone(),
             resolved.engine_settings(options.threads)?,
             weights,
         );
-        Ok(Job { resolved, material, folder, engine, resumes: true })
+        Ok(Job {
+            resolved,
+            material,
+            folder,
+            engine,
+            resumes: true,
+        })
     }
 
     /// The recipe with everything worked out.
@@ -93,8 +117,18 @@ impl Job {
         stop: &AtomicBool,
     ) -> Result<Summary, TrainError> {
         let mut trainer = match self.resumes {
-            true => Trainer::resume(&self.resolved, &self.material, &mut self.engine, &self.folder)?,
-            false => Trainer::start(&self.resolved, &self.material, &mut self.engine, &self.folder)?,
+            true => Trainer::resume(
+                &self.resolved,
+                &self.material,
+                &mut self.engine,
+                &self.folder,
+            )?,
+            false => Trainer::start(
+                &self.resolved,
+                &self.material,
+                &mut self.engine,
+                &self.folder,
+            )?,
         };
         trainer.run(observe, stop)?;
         let progress = trainer.progress().clone();
@@ -108,14 +142,23 @@ impl Job {
             &self.material.preprocess,
             recipe.data.batch,
         )?;
-        let parameters = || self.resolved.graph.parameters.iter().filter(|p| p.role.trainable());
+        let parameters = || {
+            self.resolved
+                .graph
+                .parameters
+                .iter()
+                .filter(|p| p.role.trainable())
+        };
         let kept_weights: usize = (self.resolved.thresholded.iter())
             .map(|&index| {
                 let all = self.resolved.graph.parameters[index].len();
                 self.engine.mask(index).map_or(all, |mask| mask.count())
             })
             .sum();
-        let weights: usize = parameters().filter(|p| p.role.thresholded()).map(|p| p.len()).sum();
+        let weights: usize = parameters()
+            .filter(|p| p.role.thresholded())
+            .map(|p| p.len())
+            .sum();
         let summary = Summary {
             schema: 1,
             name: recipe.name.clone(),
@@ -130,7 +173,13 @@ impl Job {
             parameters: parameters().map(|p| p.len()).sum(),
             weights,
             nonzeros: nonzeros(&self.engine),
-            dense_bytes: self.resolved.graph.parameters.iter().map(|p| 4 * p.len() as u64).sum(),
+            dense_bytes: self
+                .resolved
+                .graph
+                .parameters
+                .iter()
+                .map(|p| 4 * p.len() as u64)
+                .sum(),
             packed_bytes: self.packed_bytes(),
             best_epoch: progress.best.map(|best| best.epoch),
             best_validation_error: progress.best.map(|best| best.error),
@@ -162,11 +211,21 @@ fn load_weights(resolved: &Resolved, path: &Path) -> Result<Vec<Vec<f32>>, Train
     let mut tensors = Tensors::load(path)?;
     tensors.check_against(&resolved.graph, true)?;
     let parameters = resolved.graph.parameters.iter();
-    Ok(parameters.map(|p| tensors.remove(&p.name).map(|tensor| tensor.data).unwrap_or_default()).collect())
+    Ok(parameters
+        .map(|p| {
+            tensors
+                .remove(&p.name)
+                .map(|tensor| tensor.data)
+                .unwrap_or_default()
+        })
+        .collect())
 }
 
 fn prepare(recipe: Recipe, roots: &DataRoots) -> Result<(Resolved, Material), TrainError> {
-    let graph = recipe.network()?.graph().map_err(crate::RecipeError::from)?;
+    let graph = recipe
+        .network()?
+        .graph()
+        .map_err(crate::RecipeError::from)?;
     // A recipe that cannot work is refused before data is read: the number of pictures decides no key's validity
     // but those of durations, which are checked again with the real number.
     Resolved::new(recipe.clone(), ANY)?;
@@ -193,7 +252,11 @@ impl Trained {
     pub fn load(recipe: Recipe, path: &Path, threads: usize) -> Result<Trained, TrainError> {
         let resolved = Resolved::new(recipe, ANY)?;
         let weights = load_weights(&resolved, path)?;
-        let engine = CpuEngine::new(resolved.graph.clone(), resolved.engine_settings(threads)?, weights);
+        let engine = CpuEngine::new(
+            resolved.graph.clone(),
+            resolved.engine_settings(threads)?,
+            weights,
+        );
         Ok(Trained { resolved, engine })
     }
 

@@ -34,7 +34,8 @@ pub use optimizer::{Optimizer, OptimizerKind};
 pub use outcome::{Mistake, Predictions};
 pub use progress::{Best, CSV_HEADER, EpochRow, Progress};
 pub use recipe::{
-    BUILT_IN, BuiltIn, DataSettings, FactorSettings, NetworkSettings, PhaseRates, Recipe, TrainSettings,
+    BUILT_IN, BuiltIn, DataSettings, FactorSettings, NetworkSettings, PhaseRates, Recipe,
+    TrainSettings,
 };
 pub use resolved::Resolved;
 pub use run_folder::{RunFolder, Summary, Twin};

@@ -31,7 +31,10 @@ impl Material {
             shape: Some(graph.input),
             ..LoadOptions::default()
         };
-        let Split { mut train, mut test } = load(&settings.name, roots, &options)?;
+        let Split {
+            mut train,
+            mut test,
+        } = load(&settings.name, roots, &options)?;
         let preprocess = train.preprocess()?;
         if train.shape != graph.input || train.classes != graph.output[0] {
             return Err(TrainError::Mismatch {
@@ -81,10 +84,11 @@ fn augmentation(names: &[String]) -> Result<Vec<Augment>, RecipeError> {
     names
         .iter()
         .map(|name| {
-            name.parse().map_err(|error: skinny_data::AugmentError| RecipeError::Value {
-                key: "data.augment".into(),
-                reason: error.to_string(),
-            })
+            name.parse()
+                .map_err(|error: skinny_data::AugmentError| RecipeError::Value {
+                    key: "data.augment".into(),
+                    reason: error.to_string(),
+                })
         })
         .collect()
 }

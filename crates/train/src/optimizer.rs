@@ -64,7 +64,11 @@ mod tests {
 
     #[test]
     fn slots_follow_the_rule() {
-        let sgd = Optimizer::Sgd { momentum: 0.9, weight_decay: 0.0, nesterov: false };
+        let sgd = Optimizer::Sgd {
+            momentum: 0.9,
+            weight_decay: 0.0,
+            nesterov: false,
+        };
         assert_eq!(sgd.slots(), ["momentum"]);
         let adamw = Optimizer::Adamw {
             beta1: 0.9,

@@ -61,7 +61,11 @@ impl Predictions {
         let mut confusion = vec![vec![0; classes]; set.classes];
         let mut wrong: Vec<(f32, u32, u32, u32)> = Vec::new();
         let mut logits = Vec::new();
-        for batch in Loader::new(Arc::clone(set), preprocess, LoaderOptions::evaluation(batch))? {
+        for batch in Loader::new(
+            Arc::clone(set),
+            preprocess,
+            LoaderOptions::evaluation(batch),
+        )? {
             let batch = batch?;
             engine.logits(&batch.images, &mut logits);
             let sums = loss::cross_entropy(classes, &logits, &batch.labels, 0.0, None);
@@ -72,7 +76,11 @@ impl Predictions {
                 gradient_norm: 0.0,
             });
             loss::softmax(classes, &mut logits);
-            for ((row, &label), &index) in logits.chunks(classes).zip(&batch.labels).zip(&batch.indices) {
+            for ((row, &label), &index) in logits
+                .chunks(classes)
+                .zip(&batch.labels)
+                .zip(&batch.indices)
+            {
                 let predicted = loss::argmax(row) as u32;
                 confusion[label as usize][predicted as usize] += 1;
                 if predicted != label {
@@ -101,7 +109,12 @@ impl Predictions {
                 })
             })
             .collect::<Result<_, TrainError>>()?;
-        Ok(Predictions { outcome, label_names: set.label_names.clone(), confusion, mistakes })
+        Ok(Predictions {
+            outcome,
+            label_names: set.label_names.clone(),
+            confusion,
+            mistakes,
+        })
     }
 
     /// The confusion as CSV: a row per class, a column per prediction.

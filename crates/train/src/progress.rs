@@ -72,7 +72,8 @@ pub const CSV_HEADER: &str = "epoch,step,phase,density,lr,train_loss,train_error
 impl EpochRow {
     /// The row as CSV, without the line's end.
     pub fn to_csv(&self) -> String {
-        let optional = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
+        let optional =
+            |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
         format!(
             "{},{},{},{},{:.8},{:.6},{:.6},{},{},{:.5},{},{:.1},{:.2}",
             self.epoch,

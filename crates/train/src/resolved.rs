@@ -39,13 +39,17 @@ impl Resolved {
         let batch = recipe.data.batch;
         // A last, smaller batch is left out, unless it is the only one.
         let steps_per_epoch = (images / batch).max(1);
-        let timeline = Timeline { steps_per_epoch, epochs: recipe.train.epochs as usize };
+        let timeline = Timeline {
+            steps_per_epoch,
+            epochs: recipe.train.epochs as usize,
+        };
         recipe.sparsity = recipe.sparsity.resolved().map_err(RecipeError::from)?;
         let plan = recipe.sparsity.plan(timeline).map_err(RecipeError::from)?;
         let schedule = schedule(&recipe, timeline)?;
         let settings_hash = recipe.settings_hash(&network);
-        let thresholded: Vec<usize> =
-            (0..graph.parameters.len()).filter(|&i| graph.parameters[i].role.thresholded()).collect();
+        let thresholded: Vec<usize> = (0..graph.parameters.len())
+            .filter(|&i| graph.parameters[i].role.thresholded())
+            .collect();
         let layers: Vec<LayerShape> = thresholded
             .iter()
             .map(|&i| LayerShape {
@@ -91,7 +95,12 @@ impl Resolved {
     fn factors(&self) -> Result<Vec<Factors>, TrainError> {
         let patterns = &self.recipe.train.factors;
         for pattern in patterns.keys() {
-            if !self.graph.parameters.iter().any(|p| skinny_sparsity::matches(pattern, &p.name)) {
+            if !self
+                .graph
+                .parameters
+                .iter()
+                .any(|p| skinny_sparsity::matches(pattern, &p.name))
+            {
                 return Err(RecipeError::Value {
                     key: format!("train.factors.\"{pattern}\""),
                     reason: format!(
@@ -110,9 +119,16 @@ impl Resolved {
                 patterns
                     .iter()
                     .filter(|(pattern, _)| skinny_sparsity::matches(pattern, &parameter.name))
-                    .fold(Factors { lr: parameter.lr, decay: parameter.decay }, |product, (_, own)| {
-                        Factors { lr: product.lr * own.lr, decay: product.decay * own.decay }
-                    })
+                    .fold(
+                        Factors {
+                            lr: parameter.lr,
+                            decay: parameter.decay,
+                        },
+                        |product, (_, own)| Factors {
+                            lr: product.lr * own.lr,
+                            decay: product.decay * own.decay,
+                        },
+                    )
             })
             .collect())
     }
@@ -121,7 +137,9 @@ impl Resolved {
     pub fn rate(&self, step: usize) -> f64 {
         let rates = &self.recipe.train.phase_lr;
         let segments = self.plan.segments();
-        let index = segments.partition_point(|segment| segment.end <= step).min(segments.len() - 1);
+        let index = segments
+            .partition_point(|segment| segment.end <= step)
+            .min(segments.len() - 1);
         let segment = &segments[index];
         let factor = if index > 0 && index + 1 == segments.len() {
             rates.last
@@ -139,7 +157,10 @@ impl Resolved {
     }
 
     fn timeline(&self) -> Timeline {
-        Timeline { steps_per_epoch: self.steps_per_epoch, epochs: self.recipe.train.epochs as usize }
+        Timeline {
+            steps_per_epoch: self.steps_per_epoch,
+            epochs: self.recipe.train.epochs as usize,
+        }
     }
 
     /// Steps between two checkpoints, at least one.
@@ -149,12 +170,20 @@ impl Resolved {
 
     /// Whether a state of this phase may be chosen as `best`: only those at the final density may.
     pub fn may_be_best(&self, phase: Phase) -> bool {
-        phase.density() == self.plan.segments().last().map_or(1.0, |last| last.phase.density())
+        phase.density()
+            == self
+                .plan
+                .segments()
+                .last()
+                .map_or(1.0, |last| last.phase.density())
     }
 
     /// Whether the network has statistics to re-estimate.
     pub fn has_batch_norm(&self) -> bool {
-        self.graph.parameters.iter().any(|parameter| parameter.role == Role::RunningMean)
+        self.graph
+            .parameters
+            .iter()
+            .any(|parameter| parameter.role == Role::RunningMean)
     }
 }
 

@@ -109,7 +109,9 @@ impl RunFolder {
     /// The folder of a run that exists.
     pub fn open(path: &Path) -> Result<RunFolder, TrainError> {
         if path.join("recipe.toml").is_file() {
-            return Ok(RunFolder { path: path.to_path_buf() });
+            return Ok(RunFolder {
+                path: path.to_path_buf(),
+            });
         }
         Err(TrainError::Folder {
             folder: path.to_path_buf(),
@@ -144,11 +146,13 @@ impl RunFolder {
         if !path.exists() {
             return Ok(None);
         }
-        serde_json::from_str(&files::read_text(&path)?).map(Some).map_err(|error| TrainError::Read {
-            path,
-            reason: error.to_string(),
-            cure: "delete it and resume the run to write it again".into(),
-        })
+        serde_json::from_str(&files::read_text(&path)?)
+            .map(Some)
+            .map_err(|error| TrainError::Read {
+                path,
+                reason: error.to_string(),
+                cure: "delete it and resume the run to write it again".into(),
+            })
     }
 
     /// What is done to a picture before the first layer.
@@ -234,13 +238,21 @@ impl RunFolder {
             let view = TensorView::new(Dtype::BOOL, shape.clone(), bytes).map_err(refuse)?;
             views.insert(name.clone(), view);
         }
-        files::write(&path, &safetensors::serialize(&views, None).map_err(refuse)?)
+        files::write(
+            &path,
+            &safetensors::serialize(&views, None).map_err(refuse)?,
+        )
     }
 
     /// Writes what the test set gave, and at last `summary.json`, which makes the run a finished one.
-    pub fn write_end(&self, summary: &Summary, predictions: &Predictions) -> Result<(), TrainError> {
+    pub fn write_end(
+        &self,
+        summary: &Summary,
+        predictions: &Predictions,
+    ) -> Result<(), TrainError> {
         self.write("confusion.csv", predictions.confusion_csv().as_bytes())?;
-        let mistakes = serde_json::to_value(&predictions.mistakes).expect("mistakes are plain data");
+        let mistakes =
+            serde_json::to_value(&predictions.mistakes).expect("mistakes are plain data");
         self.write("mistakes.json", pretty(&mistakes).as_bytes())?;
         self.write_summary(summary)
     }
@@ -263,9 +275,16 @@ fn pretty(value: &serde_json::Value) -> String {
 }
 
 fn refuse_taken(path: &Path) -> Result<(), TrainError> {
-    let refuse = |reason: String| Err(TrainError::Folder { folder: path.to_path_buf(), reason });
+    let refuse = |reason: String| {
+        Err(TrainError::Folder {
+            folder: path.to_path_buf(),
+            reason,
+        })
+    };
     if path.join("summary.json").exists() {
-        return refuse("holds a finished run, which is never overwritten; choose another --out".into());
+        return refuse(
+            "holds a finished run, which is never overwritten; choose another --out".into(),
+        );
     }
     if path.join("recipe.toml").exists() {
         return refuse(format!(

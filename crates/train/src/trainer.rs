@@ -8,6 +8,7 @@ use skinny_data::{Batch, Dataset, Loader, LoaderOptions};
 use skinny_network::Tensors;
 use skinny_sparsity::Edge;
 
+use crate::TrainError;
 use crate::checkpoint::{self, Memory};
 use crate::engine::{Engine, Examples, Outcome, Section};
 use crate::flip;
@@ -15,7 +16,6 @@ use crate::material::Material;
 use crate::progress::{Best, EpochRow, Progress};
 use crate::resolved::Resolved;
 use crate::run_folder::RunFolder;
-use crate::TrainError;
 
 /// What a run tells while it goes on.
 #[derive(Clone, Debug)]
@@ -70,7 +70,14 @@ impl<'a> Trainer<'a> {
         folder: &'a RunFolder,
     ) -> Result<Self, TrainError> {
         let memory = vec![Memory::default(); resolved.graph.parameters.len()];
-        Self::with(resolved, material, engine, folder, Progress::default(), memory)
+        Self::with(
+            resolved,
+            material,
+            engine,
+            folder,
+            Progress::default(),
+            memory,
+        )
     }
 
     /// A run that goes on from the checkpoint in its folder.
@@ -93,7 +100,15 @@ impl<'a> Trainer<'a> {
         memory: Vec<Memory>,
     ) -> Result<Self, TrainError> {
         let probe = Probe::new(resolved, material)?;
-        Ok(Trainer { resolved, material, engine, folder, progress, memory, probe })
+        Ok(Trainer {
+            resolved,
+            material,
+            engine,
+            folder,
+            progress,
+            memory,
+            probe,
+        })
     }
 
     /// What the run has to tell so far.
@@ -129,9 +144,13 @@ impl<'a> Trainer<'a> {
                 self.flip(edge, step, observe)?;
                 lap(&mut self.progress);
             }
-            let batch = loader.next().expect("the loader has a batch for every step of the plan")?;
+            let batch = loader
+                .next()
+                .expect("the loader has a batch for every step of the plan")?;
             let rate = self.resolved.rate(step);
-            let outcome = self.engine.train_step(examples(&batch), rate as f32, step as u64);
+            let outcome = self
+                .engine
+                .train_step(examples(&batch), rate as f32, step as u64);
             drop(batch);
             self.refuse_infinities(step, outcome)?;
             self.progress.epoch.add(outcome);
@@ -167,16 +186,17 @@ impl<'a> Trainer<'a> {
     fn loader(&self) -> Result<Loader, TrainError> {
         let per_epoch = self.resolved.steps_per_epoch;
         let recipe = &self.resolved.recipe;
-        let mut options = LoaderOptions::training(
-            recipe.data.batch,
-            recipe.train.epochs as usize,
-            recipe.seed,
-        );
+        let mut options =
+            LoaderOptions::training(recipe.data.batch, recipe.train.epochs as usize, recipe.seed);
         options.first_epoch = (self.progress.step / per_epoch) as usize;
         options.first_batch = (self.progress.step % per_epoch) as usize;
         options.drop_last = self.material.train.len() >= recipe.data.batch;
         options.augment.clone_from(&self.material.augment);
-        Ok(Loader::new(Arc::clone(&self.material.train), &self.material.preprocess, options)?)
+        Ok(Loader::new(
+            Arc::clone(&self.material.train),
+            &self.material.preprocess,
+            options,
+        )?)
     }
 
     fn flip(
@@ -191,7 +211,9 @@ impl<'a> Trainer<'a> {
             self.engine.gradients(first, step as u64);
         }
         let flipped = flip::apply(self.resolved, self.engine, &mut self.memory, edge, step)?;
-        let Some(mut record) = flipped else { return Ok(()) };
+        let Some(mut record) = flipped else {
+            return Ok(());
+        };
         self.reestimate();
         let after = self.engine.evaluate(examples(&self.probe.batches[0]));
         record.loss_before = Some(before.mean_loss());
@@ -239,13 +261,22 @@ impl<'a> Trainer<'a> {
         }
         if let Some(outcome) = validation
             && self.resolved.may_be_best(phase)
-            && self.progress.best.is_none_or(|best| outcome.error() < best.error)
+            && self
+                .progress
+                .best
+                .is_none_or(|best| outcome.error() < best.error)
         {
             self.save_weights("best")?;
-            self.progress.best =
-                Some(Best { epoch, error: outcome.error(), loss: outcome.mean_loss() });
+            self.progress.best = Some(Best {
+                epoch,
+                error: outcome.error(),
+                loss: outcome.mean_loss(),
+            });
         }
-        observe(Event::Epoch { row: &row, epochs: self.resolved.recipe.train.epochs as usize });
+        observe(Event::Epoch {
+            row: &row,
+            epochs: self.resolved.recipe.train.epochs as usize,
+        });
         self.progress.rows.push(row);
         self.progress.epoch = Outcome::default();
         self.progress.epoch_seconds = 0.0;
@@ -269,15 +300,25 @@ impl<'a> Trainer<'a> {
     }
 
     fn validate(&mut self) -> Result<Option<Outcome>, TrainError> {
-        let Some(held_out) = &self.material.validation else { return Ok(None) };
+        let Some(held_out) = &self.material.validation else {
+            return Ok(None);
+        };
         self.engine.swap_average();
-        let outcome = evaluate(self.engine, held_out, self.material, self.resolved.recipe.data.batch);
+        let outcome = evaluate(
+            self.engine,
+            held_out,
+            self.material,
+            self.resolved.recipe.data.batch,
+        );
         self.engine.swap_average();
         outcome.map(Some)
     }
 
     fn refuse_infinities(&self, step: usize, outcome: Outcome) -> Result<(), TrainError> {
-        for (what, value) in [("the loss", outcome.loss), ("the gradient's norm", outcome.gradient_norm)] {
+        for (what, value) in [
+            ("the loss", outcome.loss),
+            ("the gradient's norm", outcome.gradient_norm),
+        ] {
             if !value.is_finite() {
                 return Err(TrainError::Diverged {
                     step,
@@ -296,7 +337,13 @@ impl<'a> Trainer<'a> {
 
     fn save_checkpoint(&self) -> Result<(), TrainError> {
         let path = self.folder.checkpoint();
-        checkpoint::save(&path, self.resolved, self.engine, &self.memory, &self.progress)
+        checkpoint::save(
+            &path,
+            self.resolved,
+            self.engine,
+            &self.memory,
+            &self.progress,
+        )
     }
 
     /// Writes the weights that are evaluated: the averaged ones where an average is kept.
@@ -316,7 +363,11 @@ impl Probe {
         let recipe = &resolved.recipe;
         let mut options = LoaderOptions::training(recipe.data.batch, Self::EPOCH + 1, recipe.seed);
         options.first_epoch = Self::EPOCH;
-        let count = if resolved.has_batch_norm() { recipe.train.batchnorm_batches.max(1) } else { 1 };
+        let count = if resolved.has_batch_norm() {
+            recipe.train.batchnorm_batches.max(1)
+        } else {
+            1
+        };
         let loader = Loader::new(Arc::clone(&material.train), &material.preprocess, options)?;
         let batches = loader.take(count).collect::<Result<Vec<Batch>, _>>()?;
         Ok(Probe { batches })
@@ -324,7 +375,10 @@ impl Probe {
 }
 
 fn examples(batch: &Batch) -> Examples<'_> {
-    Examples { images: &batch.images, labels: &batch.labels }
+    Examples {
+        images: &batch.images,
+        labels: &batch.labels,
+    }
 }
 
 /// Loss and error of the engine's present weights on a whole set.
@@ -335,9 +389,11 @@ pub fn evaluate(
     batch: usize,
 ) -> Result<Outcome, TrainError> {
     let mut sum = Outcome::default();
-    for batch in
-        Loader::new(Arc::clone(set), &material.preprocess, LoaderOptions::evaluation(batch))?
-    {
+    for batch in Loader::new(
+        Arc::clone(set),
+        &material.preprocess,
+        LoaderOptions::evaluation(batch),
+    )? {
         sum.add(engine.evaluate(examples(&batch?)));
     }
     Ok(sum)
@@ -351,7 +407,10 @@ pub fn weights(engine: &dyn Engine) -> Tensors {
         engine.read(Section::Weights, index, &mut data);
         tensors.insert(
             parameter.name.clone(),
-            skinny_network::Tensor { shape: parameter.shape.clone(), data },
+            skinny_network::Tensor {
+                shape: parameter.shape.clone(),
+                data,
+            },
         );
     }
     tensors

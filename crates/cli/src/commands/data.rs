@@ -24,24 +24,37 @@ pub fn data(verb: &DataVerb, output: Output) -> Result<(), Failure> {
 /// The place among the roots that has the folder of a set, if one has.
 fn place(set: &catalog::KnownSet, roots: &DataRoots) -> Option<PathBuf> {
     let folder = set.published()?.folder;
-    roots.places().iter().find(|place| place.join(folder).is_dir()).cloned()
+    roots
+        .places()
+        .iter()
+        .find(|place| place.join(folder).is_dir())
+        .cloned()
 }
 
 fn list(roots: &DataRoots, output: Output) -> Result<(), Failure> {
-    let mut rows = vec![["set", "pictures", "classes", "size", "here", "what"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["set", "pictures", "classes", "size", "here", "what"]
+            .map(String::from)
+            .to_vec(),
+    ];
     for set in catalog::sets() {
         let here = match set.source {
             Source::Embedded => "always".to_string(),
             Source::Own => "–".to_string(),
             Source::Published(_) => match place(set, roots) {
-                Some(place) if catalog::verify(set, &place).iter().all(|file| file.state.is_good()) => {
+                Some(place)
+                    if catalog::verify(set, &place)
+                        .iter()
+                        .all(|file| file.state.is_good()) =>
+                {
                     "yes".to_string()
                 }
                 Some(_) => "damaged".to_string(),
                 None => "no".to_string(),
             },
         };
-        let count = |count: Option<usize>| count.map_or("–".to_string(), |count| thousands(count as u64));
+        let count =
+            |count: Option<usize>| count.map_or("–".to_string(), |count| thousands(count as u64));
         let download = set.published().map(|published| published.download_bytes());
         output.object(&json!({
             "set": set.name, "title": set.title, "here": here, "train": set.train, "test": set.test,
@@ -57,29 +70,52 @@ fn list(roots: &DataRoots, output: Output) -> Result<(), Failure> {
         ]);
     }
     output.text(&table(&rows))?;
-    let places: Vec<String> = roots.places().iter().map(|place| place.display().to_string()).collect();
+    let places: Vec<String> = roots
+        .places()
+        .iter()
+        .map(|place| place.display().to_string())
+        .collect();
     output.text(&format!("\nlooked for in {}", places.join(", ")))
 }
 
-fn fetch(name: &str, data: Option<&Path>, mirrors: &[String], output: Output) -> Result<(), Failure> {
+fn fetch(
+    name: &str,
+    data: Option<&Path>,
+    mirrors: &[String],
+    output: Output,
+) -> Result<(), Failure> {
     let set = catalog::find(name)?;
     let roots = DataRoots::new(data);
     let folder = roots.download_folder()?;
-    let options = FetchOptions { mirrors: mirrors.to_vec(), ..FetchOptions::default() };
+    let options = FetchOptions {
+        mirrors: mirrors.to_vec(),
+        ..FetchOptions::default()
+    };
     let bar = ProgressBar::hidden();
     if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
         bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
     }
     bar.set_style(
-        ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left")
-            .expect("the template is well-formed"),
+        ProgressStyle::with_template(
+            "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left",
+        )
+        .expect("the template is well-formed"),
     );
     let path = catalog::fetch(set, folder, &options, &mut |progress| match progress {
         Progress::Present { file } => eprintln!("{file} is there"),
-        Progress::Start { file, url, from, bytes: all } => {
+        Progress::Start {
+            file,
+            url,
+            from,
+            bytes: all,
+        } => {
             bar.set_length(all);
             bar.set_message(file.to_string());
-            eprintln!("{file}: {} from {url}{}", bytes(all), if from > 0 { ", going on" } else { "" });
+            eprintln!(
+                "{file}: {} from {url}{}",
+                bytes(all),
+                if from > 0 { ", going on" } else { "" }
+            );
         }
         Progress::Bytes { done, .. } => bar.set_position(done),
         Progress::Failed { url, reason, .. } => eprintln!("{url}: {reason}"),
@@ -96,10 +132,16 @@ fn fetch(name: &str, data: Option<&Path>, mirrors: &[String], output: Output) ->
 fn verify(name: &str, roots: &DataRoots, output: Output) -> Result<(), Failure> {
     let set = catalog::find(name)?;
     if set.published().is_none() {
-        return Err(Failure::usage(format!("{name} has no published files to compare with")));
+        return Err(Failure::usage(format!(
+            "{name} has no published files to compare with"
+        )));
     }
     let Some(place) = place(set, roots) else {
-        let places: Vec<String> = roots.places().iter().map(|place| place.display().to_string()).collect();
+        let places: Vec<String> = roots
+            .places()
+            .iter()
+            .map(|place| place.display().to_string())
+            .collect();
         return Err(Failure::data(format!(
             "{name} is not in {}; get it with `skinny data fetch {name}` or say where it is with --data DIR",
             places.join(", ")
@@ -111,8 +153,13 @@ fn verify(name: &str, roots: &DataRoots, output: Output) -> Result<(), Failure> 
             State::Ok => (true, "ok".to_string()),
             State::Unchecked => (true, "there; no checksum is published".to_string()),
             State::Missing => (false, "missing".to_string()),
-            State::WrongLength { bytes, expected } => (false, format!("{bytes} bytes where {expected} are published")),
-            State::Wrong { md5, expected } => (false, format!("md5 {md5} where {expected} is published")),
+            State::WrongLength { bytes, expected } => (
+                false,
+                format!("{bytes} bytes where {expected} are published"),
+            ),
+            State::Wrong { md5, expected } => {
+                (false, format!("md5 {md5} where {expected} is published"))
+            }
             State::Unreadable { reason } => (false, format!("cannot be read: {reason}")),
         };
         wrong += usize::from(!good);
@@ -157,8 +204,18 @@ fn describe(part: &str, set: &Dataset, output: Output) -> Result<(), Failure> {
         "part": part, "pictures": info.pictures, "shape": info.shape, "classes": info.classes,
         "mean": info.mean, "std": info.std,
     }))?;
-    let numbers = |values: &[f64]| values.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(" ");
-    let classes: Vec<String> = info.classes.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    let numbers = |values: &[f64]| {
+        values
+            .iter()
+            .map(|v| format!("{v:.4}"))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let classes: Vec<String> = info
+        .classes
+        .iter()
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
     output.text(&format!(
         "{part}: {} pictures of {}x{}x{}, mean {}, deviation {}\n  {}",
         thousands(info.pictures as u64),
@@ -172,8 +229,14 @@ fn describe(part: &str, set: &Dataset, output: Output) -> Result<(), Failure> {
 }
 
 fn parse_shape(text: &str) -> Result<[usize; 3], Failure> {
-    let parts: Vec<usize> = text.split('x').filter_map(|part| part.parse().ok()).filter(|&n| n > 0).collect();
+    let parts: Vec<usize> = text
+        .split('x')
+        .filter_map(|part| part.parse().ok())
+        .filter(|&n| n > 0)
+        .collect();
     parts.try_into().map_err(|_| {
-        Failure::usage(format!("--shape {text} is no shape; write channels, height and width, e.g. 3x224x224"))
+        Failure::usage(format!(
+            "--shape {text} is no shape; write channels, height and width, e.g. 3x224x224"
+        ))
     })
 }

@@ -43,10 +43,15 @@ pub fn env(output: Output) -> Result<(), Failure> {
         .flatten()
         .filter(|(key, _)| *key != "command")
         .map(|(key, value)| {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_string);
             vec![format!("{key}:"), text]
         })
         .collect();
-    let lines: Vec<String> = rows.iter().map(|row| format!("{:<14}{}", row[0], row[1])).collect();
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|row| format!("{:<14}{}", row[0], row[1]))
+        .collect();
     output.text(&lines.join("\n"))
 }

@@ -14,13 +14,22 @@ pub fn eval(arguments: &EvalArguments, output: Output) -> Result<(), Failure> {
     let threads = arguments.threads.unwrap_or_else(default_threads);
     let mut trained = match &arguments.recipe {
         Some(recipe) => Trained::load(Recipe::load(recipe, &[])?, &arguments.run, threads)?,
-        None => Trained::open(&RunFolder::open(&arguments.run)?, arguments.weights.name(), threads)?,
+        None => Trained::open(
+            &RunFolder::open(&arguments.run)?,
+            arguments.weights.name(),
+            threads,
+        )?,
     };
     let recipe = trained.resolved.recipe.clone();
     let roots = DataRoots::new(arguments.data.as_deref());
     let material = Material::load(&recipe, &trained.resolved.graph, &roots)?;
     let batch = recipe.data.batch;
-    let predictions = Predictions::of(&mut trained.engine, &material.test, &material.preprocess, batch)?;
+    let predictions = Predictions::of(
+        &mut trained.engine,
+        &material.test,
+        &material.preprocess,
+        batch,
+    )?;
     let outcome = predictions.outcome;
     let wrong = outcome.images - outcome.correct;
     output.object(&json!({

@@ -23,7 +23,10 @@ pub fn man(out: Option<&Path>) -> Result<(), Failure> {
         return Ok(io::stdout().write_all(&page)?);
     };
     let refuse = |error: io::Error| {
-        Failure::usage(format!("{}: cannot be written: {error}; choose another --out", folder.display()))
+        Failure::usage(format!(
+            "{}: cannot be written: {error}; choose another --out",
+            folder.display()
+        ))
     };
     std::fs::create_dir_all(folder).map_err(refuse)?;
     clap_mangen::generate_to(Arguments::command(), folder).map_err(refuse)?;

@@ -26,7 +26,10 @@ fn training_images(recipe: &Recipe, arguments: &RecipeArguments) -> Result<usize
         Err(TrainError::Data(DataError::Missing { .. })) => {
             let known = catalog::find(&recipe.data.name)?;
             let all = known.train.ok_or_else(|| {
-                Failure::data(format!("the data set \"{}\" is not here to be counted", recipe.data.name))
+                Failure::data(format!(
+                    "the data set \"{}\" is not here to be counted",
+                    recipe.data.name
+                ))
             })?;
             let rest = all.saturating_sub(recipe.data.validation);
             Ok(recipe.data.train.map_or(rest, |most| most.min(rest)))
@@ -47,7 +50,11 @@ fn phases(resolved: &Resolved, images: usize, output: Output) -> Result<(), Fail
         resolved.steps_per_epoch
     ))?;
     let epoch = |step: usize| format!("{:.1}", step as f64 / resolved.steps_per_epoch as f64);
-    let mut rows = vec![["phase", "steps", "epochs", "density", "learning rate"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["phase", "steps", "epochs", "density", "learning rate"]
+            .map(String::from)
+            .to_vec(),
+    ];
     for segment in resolved.plan.segments() {
         let density = segment.phase.density();
         let rates = [resolved.rate(segment.start), resolved.rate(segment.end - 1)];
@@ -62,13 +69,22 @@ fn phases(resolved: &Resolved, images: usize, output: Output) -> Result<(), Fail
             format!("{:.2e}..{:.2e}", rates[0], rates[1]),
         ]);
     }
-    let flips = resolved.plan.edges().iter().filter(|(_, edge)| !matches!(edge, Edge::Finish)).count();
+    let flips = resolved
+        .plan
+        .edges()
+        .iter()
+        .filter(|(_, edge)| !matches!(edge, Edge::Finish))
+        .count();
     output.text(&format!("{}\n{flips} flips\n", table(&rows)))
 }
 
 fn layers(resolved: &Resolved, output: Output) -> Result<(), Failure> {
     let sparsity = &resolved.recipe.sparsity;
-    let last = resolved.plan.segments().last().map_or(Phase::Dense, |segment| segment.phase);
+    let last = resolved
+        .plan
+        .segments()
+        .last()
+        .map_or(Phase::Dense, |segment| segment.phase);
     let parameters = resolved.graph.parameters.iter();
     let dense: u64 = parameters.clone().map(|p| 4 * p.len() as u64).sum();
     let global = sparsity.budget() == Budget::Global && matches!(last, Phase::Sparse { .. });
@@ -80,21 +96,33 @@ fn layers(resolved: &Resolved, output: Output) -> Result<(), Failure> {
                 .map_err(|error| Failure::usage(format!("[sparsity] {error}")))?,
         ),
     };
-    let mut rows = vec![["layer", "shape", "weights", "k", "density"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["layer", "shape", "weights", "k", "density"]
+            .map(String::from)
+            .to_vec(),
+    ];
     let (mut total, mut total_kept) = (0, 0);
     for (index, layer) in resolved.layers.iter().enumerate() {
         let shape: Vec<String> = layer.shape.iter().map(usize::to_string).collect();
         let weights = layer.weights();
-        let k = if global { None } else { Some(kept.as_ref().map_or(weights, |kept| kept[index].k)) };
+        let k = if global {
+            None
+        } else {
+            Some(kept.as_ref().map_or(weights, |kept| kept[index].k))
+        };
         total += weights;
         total_kept += k.unwrap_or(0);
-        output.object(&json!({ "layer": layer.name, "shape": layer.shape, "weights": weights, "k": k }))?;
+        output.object(
+            &json!({ "layer": layer.name, "shape": layer.shape, "weights": weights, "k": k }),
+        )?;
         rows.push(vec![
             layer.name.clone(),
             shape.join("x"),
             thousands(weights as u64),
             k.map_or("by rank".into(), |k| thousands(k as u64)),
-            k.map_or("–".into(), |k| format!("{:.4}", k as f64 / weights as f64)),
+            k.map_or("–".into(), |k| {
+                format!("{:.4}", k as f64 / weights as f64)
+            }),
         ]);
     }
     if global {
@@ -109,16 +137,23 @@ fn layers(resolved: &Resolved, output: Output) -> Result<(), Failure> {
     ]);
     let packed: u64 = (parameters.clone().enumerate())
         .map(|(index, parameter)| {
-            let layer = resolved.thresholded.iter().position(|&other| other == index);
+            let layer = resolved
+                .thresholded
+                .iter()
+                .position(|&other| other == index);
             let k = match (layer, &kept) {
                 (Some(layer), Some(kept)) => Some(kept[layer].k),
-                (Some(_), None) if global => Some((last.density() * parameter.len() as f64).round() as usize),
+                (Some(_), None) if global => {
+                    Some((last.density() * parameter.len() as f64).round() as usize)
+                }
                 _ => None,
             };
             packed_bytes(parameter.len(), k)
         })
         .sum();
-    output.object(&json!({ "weights": total, "k": total_kept, "dense_bytes": dense, "packed_bytes": packed }))?;
+    output.object(
+        &json!({ "weights": total, "k": total_kept, "dense_bytes": dense, "packed_bytes": packed }),
+    )?;
     output.text(&table(&rows))?;
     output.text(&format!(
         "\nfile: {} dense, about {} packed (÷ {:.1})",

@@ -34,18 +34,29 @@ pub fn predict(arguments: &PredictArguments, output: Output) -> Result<(), Failu
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
         order.truncate(arguments.top.max(1));
-        let name = |class: usize| preprocess.labels.get(class).cloned().unwrap_or_else(|| class.to_string());
+        let name = |class: usize| {
+            preprocess
+                .labels
+                .get(class)
+                .cloned()
+                .unwrap_or_else(|| class.to_string())
+        };
         let classes: Vec<_> = order
             .iter()
             .map(|&class| json!({ "label": name(class), "class": class, "probability": logits[class] }))
             .collect();
         output.object(&json!({ "picture": path, "classes": classes }))?;
-        let text: Vec<String> =
-            order.iter().map(|&class| format!("{} {:.1} %", name(class), 100.0 * logits[class])).collect();
+        let text: Vec<String> = order
+            .iter()
+            .map(|&class| format!("{} {:.1} %", name(class), 100.0 * logits[class]))
+            .collect();
         output.text(&format!("{}: {}", path.display(), text.join(", ")))?;
     }
     match failed {
-        Some(code) => Err(Failure { message: "some pictures could not be classified".into(), code }),
+        Some(code) => Err(Failure {
+            message: "some pictures could not be classified".into(),
+            code,
+        }),
         None => Ok(()),
     }
 }

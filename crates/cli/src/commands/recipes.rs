@@ -20,7 +20,9 @@ pub fn recipes(name: Option<&str>, output: Output) -> Result<(), Failure> {
         }
         None => {
             for built_in in BUILT_IN {
-                output.object(&json!({ "name": built_in.name, "description": built_in.description() }))?;
+                output.object(
+                    &json!({ "name": built_in.name, "description": built_in.description() }),
+                )?;
                 output.text(&format!("{:<26}{}", built_in.name, built_in.description()))?;
             }
             Ok(())

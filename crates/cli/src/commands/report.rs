@@ -20,5 +20,9 @@ pub fn report(runs: &[PathBuf], out: Option<&Path>, output: Output) -> Result<()
         eprintln!("{note}");
     }
     output.object(&json!({ "page": files.page, "plots": files.plots }))?;
-    output.text(&format!("{}\n{} plots beside it", files.page.display(), files.plots.len()))
+    output.text(&format!(
+        "{}\n{} plots beside it",
+        files.page.display(),
+        files.plots.len()
+    ))
 }

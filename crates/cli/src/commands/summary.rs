@@ -15,7 +15,9 @@ pub fn summary(network: Option<&str>, list: bool, output: Output) -> Result<(), 
         }
         return Ok(());
     }
-    let summary = Network::load(network.unwrap_or_default())?.graph()?.summary();
+    let summary = Network::load(network.unwrap_or_default())?
+        .graph()?
+        .summary();
     output.object(&serde_json::to_value(&summary).map_err(Failure::usage)?)?;
     output.text(summary.to_string().trim_end())
 }

@@ -23,7 +23,9 @@ pub fn train(arguments: &TrainArguments, output: Output) -> Result<(), Failure> 
         ));
     }
     if arguments.threads == Some(0) {
-        return Err(Failure::usage("--threads 0 computes nothing; give 1 or more"));
+        return Err(Failure::usage(
+            "--threads 0 computes nothing; give 1 or more",
+        ));
     }
     let threads = arguments.threads.unwrap_or_else(default_threads);
     let options = JobOptions {
@@ -32,13 +34,20 @@ pub fn train(arguments: &TrainArguments, output: Output) -> Result<(), Failure> 
         init: arguments.init.clone(),
         environment: environment(threads),
     };
-    let session = Session { options, output, stop: stop_flag()? };
+    let session = Session {
+        options,
+        output,
+        stop: stop_flag()?,
+    };
     if let Some(folder) = &arguments.resume {
         return session.resume(folder);
     }
     // The default job compares with its dense twin; other recipes do so when they are asked to.
     let with_dense = arguments.with_dense || arguments.recipe.is_none();
-    let name = arguments.recipe.as_deref().unwrap_or("glyphs-lenet5-iht-10x");
+    let name = arguments
+        .recipe
+        .as_deref()
+        .unwrap_or("glyphs-lenet5-iht-10x");
     let mut recipe = Recipe::load(name, &arguments.settings)?;
     match arguments.seeds {
         Some(seeds) => session.several(&recipe, seeds, arguments.out.as_deref(), with_dense),
@@ -100,10 +109,18 @@ impl Session {
     }
 
     /// A finished run of the same settings without sparsity: found beside the run, or trained.
-    fn twin(&self, recipe: &Recipe, out: Option<&Path>, train: bool) -> Result<Option<Twin>, Failure> {
+    fn twin(
+        &self,
+        recipe: &Recipe,
+        out: Option<&Path>,
+        train: bool,
+    ) -> Result<Option<Twin>, Failure> {
         let dense = recipe.dense_twin();
         let beside = match out {
-            Some(out) => out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+            Some(out) => out
+                .parent()
+                .filter(|p| !p.as_os_str().is_empty())
+                .unwrap_or(Path::new(".")),
             None => Path::new("runs"),
         };
         let hash = dense.settings_hash(&dense.network()?);
@@ -133,14 +150,22 @@ impl Session {
     ) -> Result<(), Failure> {
         let mut runs = Vec::new();
         for seed in seeds.first..=seeds.last {
-            let recipe = Recipe { seed, ..recipe.clone() };
+            let recipe = Recipe {
+                seed,
+                ..recipe.clone()
+            };
             let out = out.map(|out| out.join(format!("seed-{seed}")));
             if let Some(out) = out.as_deref().and_then(Path::parent) {
                 std::fs::create_dir_all(out).map_err(|error| {
-                    Failure::usage(format!("{}: cannot be created: {error}; choose another --out", out.display()))
+                    Failure::usage(format!(
+                        "{}: cannot be created: {error}; choose another --out",
+                        out.display()
+                    ))
                 })?;
             }
-            let done = out.as_deref().filter(|path| path.join("summary.json").exists());
+            let done = out
+                .as_deref()
+                .filter(|path| path.join("summary.json").exists());
             let (folder, summary) = match done {
                 Some(path) => {
                     let finished = self.finished(path, &recipe)?;
@@ -153,7 +178,8 @@ impl Session {
             runs.push(summary);
         }
         self.output.text(&over_seeds(&runs))?;
-        self.output.object(&json!({ "event": "seeds", "runs": runs }))
+        self.output
+            .object(&json!({ "event": "seeds", "runs": runs }))
     }
 
     /// The summary of a finished run of the same settings and seed.
@@ -174,27 +200,32 @@ impl Session {
         let result = job.run(&mut |event| display.show(event), &self.stop);
         display.finish(result.as_ref().ok());
         if let Err(TrainError::Interrupted { step, folder }) = &result {
-            self.output.object(&json!({ "event": "interrupted", "step": step, "run": folder }))?;
+            self.output
+                .object(&json!({ "event": "interrupted", "step": step, "run": folder }))?;
         }
         Ok(result?)
     }
 
     /// The table at the end of a run, and what to type next.
     fn tell(&self, folder: &Path, summary: &Summary) -> Result<(), Failure> {
-        self.output.object(&json!({ "event": "finished", "run": folder, "summary": summary }))?;
+        self.output
+            .object(&json!({ "event": "finished", "run": folder, "summary": summary }))?;
         let next = match &summary.dense_twin {
             Some(twin) => format!("skinny report {} {}", folder.display(), twin.run.display()),
             None => format!("skinny report {}", folder.display()),
         };
-        self.output.text(&format!("\n{}\n\nnext: {next}", result_table(summary)))
+        self.output
+            .text(&format!("\n{}\n\nnext: {next}", result_table(summary)))
     }
 }
 
 /// The hash that a run of this recipe has, every default filled in.
 fn resolved_hash(recipe: &Recipe) -> Result<String, Failure> {
     let mut recipe = recipe.clone();
-    recipe.sparsity =
-        recipe.sparsity.resolved().map_err(|error| Failure::usage(format!("[sparsity] {error}")))?;
+    recipe.sparsity = recipe
+        .sparsity
+        .resolved()
+        .map_err(|error| Failure::usage(format!("[sparsity] {error}")))?;
     Ok(recipe.settings_hash(&recipe.network()?))
 }
 
@@ -211,12 +242,18 @@ fn twin_of(run: PathBuf, summary: &Summary) -> Twin {
 fn find_finished(beside: &Path, hash: &str, seed: u64) -> Option<Twin> {
     let folders = |path: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+        let mut folders: Vec<PathBuf> = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+            .collect();
         folders.sort();
         folders
     };
     let near = folders(beside);
-    let deeper = near.iter().flat_map(|path| folders(path)).collect::<Vec<_>>();
+    let deeper = near
+        .iter()
+        .flat_map(|path| folders(path))
+        .collect::<Vec<_>>();
     near.into_iter().chain(deeper).find_map(|path| {
         let summary = RunFolder::open(&path).ok()?.summary().ok()??;
         (summary.settings_hash == hash && summary.seed == seed).then(|| twin_of(path, &summary))
@@ -237,7 +274,10 @@ fn result_table(summary: &Summary) -> String {
             vec!["latency".into(), "–".into()],
         ]);
     }
-    let dense_error = summary.dense_twin.as_ref().map_or("–".to_string(), |twin| percent(twin.test_error));
+    let dense_error = summary
+        .dense_twin
+        .as_ref()
+        .map_or("–".to_string(), |twin| percent(twin.test_error));
     let smaller = summary.dense_bytes as f64 / summary.packed_bytes.max(1) as f64;
     table(&[
         row(["", "dense", "skinny"]),
@@ -258,27 +298,43 @@ fn result_table(summary: &Summary) -> String {
 
 /// Mean ± standard deviation over the seeds.
 fn over_seeds(runs: &[Summary]) -> String {
-    let mut rows = vec![vec!["seed".into(), "dense error".into(), "skinny error".into()]];
+    let mut rows = vec![vec![
+        "seed".into(),
+        "dense error".into(),
+        "skinny error".into(),
+    ]];
     let sparse = runs.iter().any(|run| run.method != "dense");
     if !sparse {
         rows[0].truncate(2);
     }
     let dense: Vec<f64> = match sparse {
-        true => runs.iter().filter_map(|run| run.dense_twin.as_ref()).map(|twin| twin.test_error).collect(),
+        true => runs
+            .iter()
+            .filter_map(|run| run.dense_twin.as_ref())
+            .map(|twin| twin.test_error)
+            .collect(),
         false => runs.iter().map(|run| run.test_error).collect(),
     };
     let own: Vec<f64> = runs.iter().map(|run| run.test_error).collect();
     for run in runs {
         let mut row = vec![run.seed.to_string()];
         if sparse {
-            row.push(run.dense_twin.as_ref().map_or("–".into(), |twin| percent(twin.test_error)));
+            row.push(
+                run.dense_twin
+                    .as_ref()
+                    .map_or("–".into(), |twin| percent(twin.test_error)),
+            );
         }
         row.push(percent(run.test_error));
         rows.push(row);
     }
     let mut row = vec!["mean ± sd".to_string()];
     if sparse {
-        row.push(if dense.len() == runs.len() { spread(&dense) } else { "–".into() });
+        row.push(if dense.len() == runs.len() {
+            spread(&dense)
+        } else {
+            "–".into()
+        });
     }
     row.push(spread(&own));
     rows.push(row);
@@ -292,7 +348,11 @@ fn spread(values: &[f64]) -> String {
     if values.len() < 2 {
         return format!("{:.2} %", 100.0 * mean);
     }
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    let variance = values
+        .iter()
+        .map(|value| (value - mean).powi(2))
+        .sum::<f64>()
+        / (n - 1.0);
     format!("{:.3} ± {:.3} %", 100.0 * mean, 100.0 * variance.sqrt())
 }
 

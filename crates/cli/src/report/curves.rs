@@ -25,85 +25,110 @@ pub fn of_run(run: &Run) -> Vec<Figure> {
         .collect()
 }
 
-/// Figures of several runs, each with its label and colour, laid over each other.
+/// Figures of several runs, each in its colour, laid over each other.
 pub fn of_runs(runs: &[Member<'_>]) -> Vec<Figure> {
     let bands = common_phases(runs);
+    let x = (
+        0.0,
+        runs.iter()
+            .map(|member| Timeline::of(member.run).span().1)
+            .fold(0.0, f64::max),
+    );
     let shaded = if bands.is_empty() {
         ""
     } else {
         " Shaded: the sparse phases, which all runs share."
     };
     let overlay =
-        |slug: &'static str, title: &str, unit: Unit, caption: String, measure: Measure| {
+        |slug, title, unit, from_zero, caption: &str, points: &dyn Fn(&Run) -> Vec<(f64, f64)>| {
+            let drawn = |member: &Member<'_>| Series {
+                name: member.label.clone(),
+                ink: member.ink,
+                dashed: member.dashed,
+                points: points(member.run),
+            };
             let series: Vec<Series> = runs
                 .iter()
-                .map(|member| Series {
-                    name: member.label.clone(),
-                    ink: member.ink,
-                    dashed: member.dashed,
-                    points: points(&member.run.epochs, &Timeline::of(member.run), measure),
-                })
+                .map(drawn)
                 .filter(|series| !series.points.is_empty())
                 .collect();
-            let end = runs
-                .iter()
-                .map(|member| Timeline::of(member.run).span().1)
-                .fold(0.0, f64::max);
+            let caption = format!("{caption}{shaded}");
             draw(
-                slug,
-                title,
-                unit,
-                caption + shaded,
-                (0.0, end),
-                &bands,
+                Chart {
+                    slug,
+                    title,
+                    unit,
+                    from_zero,
+                    caption,
+                    x,
+                    bands: &bands,
+                },
                 &series,
             )
         };
-    let held_out = runs.iter().any(|member| {
+    let curve =
+        |measure: Measure| move |run: &Run| points(&run.epochs, &Timeline::of(run), measure);
+    let held_out = |member: &Member<'_>| {
         member
             .run
             .epochs
             .iter()
             .any(|row| row.validation_error.is_some())
-    });
-    let (what, error): (&str, Measure) = if held_out {
+    };
+    let (what, error): (&str, Measure) = if runs.iter().any(held_out) {
         ("Validation error", |row| row.validation_error)
     } else {
         ("Training error", |row| row.train_error)
     };
+    let caption = format!("{what} of every run after each epoch.");
     [
         overlay(
             "compare-error",
             what,
             Unit::Percent,
-            format!("{what} of every run after each epoch."),
-            error,
+            false,
+            &caption,
+            &curve(error),
         ),
         overlay(
             "compare-loss",
             "Training loss",
             Unit::Plain,
-            "Mean training loss of every run over each epoch.".into(),
-            |row| row.train_loss,
+            false,
+            "Mean training loss of every run over each epoch.",
+            &curve(|row| row.train_loss),
         ),
         overlay(
             "compare-learning-rate",
             "Learning rate",
             Unit::Plain,
-            "Learning rate of every run at the end of each epoch.".into(),
-            |row| row.lr,
+            true,
+            "Learning rate of every run at the end of each epoch.",
+            &curve(|row| row.lr),
         ),
         overlay(
             "compare-density",
             "Density over time",
             Unit::Percent,
-            "Kept fraction of the weights of every run; 100 % is a dense phase.".into(),
-            |row| row.density,
+            true,
+            "Kept fraction of the weights of every run in each epoch.",
+            &densities,
         ),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// The density of each epoch as a level line.
+fn densities(run: &Run) -> Vec<(f64, f64)> {
+    let mut before = 0.0;
+    let mut levels = Vec::new();
+    for (now, density) in points(&run.epochs, &Timeline::of(run), |row| row.density) {
+        levels.extend([(before, density), (now, density)]);
+        before = now;
+    }
+    levels
 }
 
 fn loss(run: &Run) -> Option<Figure> {
@@ -195,13 +220,17 @@ fn train_and_validation(
         validation,
     ));
     drawn.retain(|series| !series.points.is_empty());
+    let (x, bands) = (timeline.span(), &timeline.sparse[..]);
     draw(
-        slug,
-        title,
-        unit,
-        caption,
-        timeline.span(),
-        &timeline.sparse,
+        Chart {
+            slug,
+            title,
+            unit,
+            from_zero: false,
+            caption,
+            x,
+            bands,
+        },
         &drawn,
     )
 }
@@ -224,12 +253,15 @@ fn learning_rate(run: &Run) -> Option<Figure> {
         number::value(highest)
     );
     draw(
-        "learning-rate",
-        "Learning rate",
-        Unit::Plain,
-        caption,
-        timeline.span(),
-        &timeline.sparse,
+        Chart {
+            slug: "learning-rate",
+            title: "Learning rate",
+            unit: Unit::Plain,
+            from_zero: true,
+            caption,
+            x: timeline.span(),
+            bands: &timeline.sparse,
+        },
         &[series],
     )
 }
@@ -321,26 +353,43 @@ fn points(rows: &[Epoch], timeline: &Timeline, measure: Measure) -> Vec<(f64, f6
         .collect()
 }
 
-fn draw(
+/// What a figure of curves says besides its curves.
+struct Chart<'a> {
     slug: &'static str,
-    title: &str,
+    title: &'a str,
     unit: Unit,
+    /// Whether the vertical axis begins at zero whatever the values.
+    from_zero: bool,
     caption: String,
     x: (f64, f64),
-    bands: &[(f64, f64)],
-    series: &[Series],
-) -> Option<Figure> {
-    let (y, scale) = range(
-        series
-            .iter()
-            .flat_map(|series| series.points.iter().map(|point| point.1)),
-    )?;
+    bands: &'a [(f64, f64)],
+}
+
+fn draw(chart: Chart<'_>, series: &[Series]) -> Option<Figure> {
+    let values = series
+        .iter()
+        .flat_map(|series| &series.points)
+        .map(|point| point.1);
+    let (y, scale) = range(values.clone())?;
+    let (y, scale) = match chart.from_zero {
+        true if y.1 > 0.0 => ((0.0, values.fold(0.0, f64::max) * 1.08), Scale::Linear),
+        _ => (y, scale),
+    };
     let legend: Vec<_> = series
         .iter()
         .map(|series| (series.name.clone(), series.ink, series.dashed))
         .collect();
     // The title names a curve that is alone.
     let legend = if legend.len() == 1 { &[] } else { &legend[..] };
+    let Chart {
+        slug,
+        title,
+        unit,
+        caption,
+        x,
+        bands,
+        ..
+    } = chart;
     let mut axes = Axes::new(&Frame {
         title,
         size: SIZE,
@@ -372,7 +421,7 @@ fn range(values: impl Iterator<Item = f64>) -> Option<((f64, f64), Scale)> {
         false => None,
         true if most <= 0.0 => Some(((0.0, 1.0), Scale::Linear)),
         // Below a ten-thousandth of the highest nothing can be told apart on a plot.
-        true if most / least > 8.0 => {
+        true if most / least > 3.0 => {
             Some(((least.max(most * 1e-4) * 0.8, most * 1.25), Scale::Log))
         }
         true => Some(((0.0, most * 1.08), Scale::Linear)),

@@ -62,7 +62,8 @@ fn share(k: u64, weights: u64) -> f64 {
 /// A bar per layer: what is kept of all its weights.
 fn density(run: &Run) -> Option<Figure> {
     let mut rows = budget(run);
-    if rows.is_empty() {
+    let dense = run.flips.is_empty() && rows.iter().all(|row| row.1 == row.2);
+    if rows.is_empty() || dense {
         return None;
     }
     let (weights, kept) = rows
@@ -113,7 +114,7 @@ fn density(run: &Run) -> Option<Figure> {
             ink::TEXT,
         );
         let numbers = format!("{} / {}", number::count(*k), number::count(*weights));
-        canvas.text((468.0, baseline), &numbers, 11, Anchor::End, ink::MUTED);
+        canvas.text((468.0, baseline), &numbers, 12, Anchor::End, ink::MUTED);
     }
     Some(Figure::new("density", "Density per layer", caption, canvas))
 }
@@ -293,7 +294,7 @@ fn histogram_panel(name: &str, shown: &[(String, &LayerFlip, &Histogram)]) -> Ca
         number::count(layer.k),
         number::count(layer.weights)
     );
-    canvas.text((468.0, 16.0), &counted, 11, Anchor::End, ink::MUTED);
+    canvas.text((468.0, 16.0), &counted, 12, Anchor::End, ink::MUTED);
     let (top, bottom, gap) = (42.0, PANEL - 26.0, 28.0);
     let width = (456.0 - 34.0 - gap * (shown.len() - 1) as f64) / shown.len() as f64;
     let height =
@@ -301,7 +302,7 @@ fn histogram_panel(name: &str, shown: &[(String, &LayerFlip, &Histogram)]) -> Ca
     for (index, (when, layer, histogram)) in shown.iter().enumerate() {
         let left = 46.0 + (width + gap) * index as f64;
         let x = |value: f64| left + width * (value - low) / (high - low);
-        canvas.text((left, 34.0), when, 11, Anchor::Start, ink::MUTED);
+        canvas.text((left, 34.0), when, 12, Anchor::Start, ink::MUTED);
         for tick in (0..)
             .map(|power| 10u64.pow(power))
             .take_while(|tick| *tick <= highest.min(10u64.pow(15)))

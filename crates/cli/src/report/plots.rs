@@ -21,6 +21,15 @@ use super::photo::Photo;
 /// Pixels of a PNG per unit of a canvas.
 const PNG_SCALE: f32 = 3.0;
 
+/// Room below axes for numbers and a label.
+const BOTTOM: f64 = 40.0;
+
+/// Length of a stroke of a dashed line and of the gap behind it.
+const DASHES: [f32; 2] = [5.0, 4.0];
+
+/// Size of the text of legends.
+const LEGEND: u32 = 13;
+
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif";
 
 /// Names for colours by what they stand for.
@@ -230,7 +239,7 @@ impl Canvas {
 
     /// A line through points; with `dashed` in strokes.
     pub fn polyline(&mut self, points: Vec<(f64, f64)>, ink: &str, width: f64, dashed: bool) {
-        let stroke_dasharray = dashed.then(|| "5 4".to_string());
+        let stroke_dasharray = dashed.then(|| DASHES.map(|length| length.to_string()).join(" "));
         self.scene.add(Primitive::PolyLine {
             points,
             stroke: Color::from(ink),
@@ -381,6 +390,18 @@ impl Canvas {
         let mut scene = Scene::new(self.width(), self.height());
         scene.text_color.clone_from(&self.scene.text_color);
         scene.elements.clone_from(&self.scene.elements);
+        for element in &mut scene.elements {
+            if let Primitive::PolyLine {
+                stroke_dasharray: Some(dashes),
+                ..
+            } = element
+            {
+                // kuva scales points and widths of a PNG but not its dashes.
+                *dashes = DASHES
+                    .map(|length| (length * PNG_SCALE).to_string())
+                    .join(" ");
+            }
+        }
         for ((x, y), side, photo) in &self.photos {
             let place = |index: usize| {
                 (
@@ -497,12 +518,12 @@ impl Axes {
             .with_y_axis_max(frame.y.1)
             .with_x_tick_step(whole_step(frame.x))
             .with_y_tick_format(format)
-            .with_tick_size(11)
-            .with_label_size(11)
+            .with_tick_size(12)
+            .with_label_size(12)
             .with_tick_length(4.0)
             .with_x_label(frame.x_label)
             .with_force_margins(54.0, 16.0)
-            .with_force_margins_y(top, 42.0);
+            .with_force_margins_y(top, BOTTOM);
         layout.show_legend = false;
         layout = match frame.scale {
             Scale::Log => layout.with_log_y(),
@@ -515,7 +536,7 @@ impl Axes {
             let (left, right) = (map.map_x(from.max(frame.x.0)), map.map_x(to.min(frame.x.1)));
             canvas.rect(
                 (left, top),
-                ((right - left).max(0.0), height - 42.0 - top),
+                ((right - left).max(0.0), height - BOTTOM - top),
                 ink::SPARSE,
                 0.11,
             );
@@ -538,7 +559,7 @@ impl Axes {
                     }
                     Mark::Band => canvas.rect((x, y - 6.0), (18.0, 12.0), ink::SPARSE, 0.2),
                 }
-                canvas.text((x + 23.0, y + 4.0), name, 12, Anchor::Start, ink::MUTED);
+                canvas.text((x + 23.0, y + 4.5), name, LEGEND, Anchor::Start, ink::MUTED);
                 x += entry_width(name);
             }
         }
@@ -580,7 +601,7 @@ enum Mark {
 }
 
 fn entry_width(name: &str) -> f64 {
-    text_width(name, 12) + 23.0 + 16.0
+    text_width(name, LEGEND) + 23.0 + 16.0
 }
 
 /// The entries of a legend in rows of at most `width`.
@@ -591,7 +612,7 @@ fn legend_rows(
 ) -> Vec<Vec<(String, Mark)>> {
     let mut entries: Vec<_> = series
         .iter()
-        .map(|(name, ink, dashed)| (fit(name, 12, width - 40.0), Mark::Line(ink, *dashed)))
+        .map(|(name, ink, dashed)| (fit(name, LEGEND, width - 40.0), Mark::Line(ink, *dashed)))
         .collect();
     if bands {
         entries.push(("sparse phase".to_string(), Mark::Band));
@@ -696,6 +717,20 @@ mod tests {
         assert_eq!(picture.dimensions(), (120, 60));
         assert_eq!(picture.get_pixel(10, 30).0, [0x0d, 0x85, 0x77]);
         assert_eq!(picture.get_pixel(110, 30).0, [255, 255, 255]);
+    }
+
+    #[test]
+    fn dashes_have_gaps_in_both_formats() {
+        let mut canvas = Canvas::new(40.0, 10.0);
+        canvas.polyline(vec![(0.0, 5.0), (40.0, 5.0)], ink::KEPT, 1.6, true);
+        assert!(canvas.svg_file().contains("stroke-dasharray=\"5 4\""));
+        let png = image::load_from_memory(&canvas.png().unwrap())
+            .unwrap()
+            .to_rgb8();
+        let paper = (0..120)
+            .filter(|&x| png.get_pixel(x, 15).0 == [255; 3])
+            .count();
+        assert!((15..60).contains(&paper), "{paper} of 120 pixels are gaps");
     }
 
     #[test]

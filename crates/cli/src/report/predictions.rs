@@ -39,7 +39,7 @@ fn confusion(confusion: &Confusion) -> Option<Figure> {
     let cell = ((SIZE.0 - left - 58.0) / classes as f64).min(40.0);
     let roomy = cell >= 13.0;
     let side = cell * classes as f64;
-    let mut canvas = Canvas::new(SIZE.0, top + side + 30.0);
+    let mut canvas = Canvas::new(SIZE.0, top + side + 12.0);
     canvas.bold(
         (12.0, 24.0),
         "Confusion matrix",

@@ -93,7 +93,10 @@ pub fn against_dense(run: &Run) -> String {
                 .zip(dense_error)
                 .map(|(skinny, dense)| number::points(skinny - dense)),
         ),
-        better: summary.test_error.zip(dense_error).is_some_and(|(skinny, dense)| skinny <= dense),
+        better: summary
+            .test_error
+            .zip(dense_error)
+            .is_some_and(|(skinny, dense)| skinny <= dense),
         share: None,
     }];
     if let Some((weights, nonzeros)) = run.weights_and_nonzeros() {
@@ -119,10 +122,24 @@ pub fn against_dense(run: &Run) -> String {
     });
     for row in rows {
         let _ = write!(html, "<tr><th scope=\"row\">{}</th>", row.name);
-        let _ = write!(html, "<td>{}{}</td>", escape(&row.dense), bar(row.share.map(|_| 1.0), "dense"));
+        let _ = write!(
+            html,
+            "<td>{}{}</td>",
+            escape(&row.dense),
+            bar(row.share.filter(|_| skinny).map(|_| 1.0), "dense")
+        );
         if skinny {
-            let _ = write!(html, "<td class=\"skinny\">{}{}</td>", escape(&row.skinny), bar(row.share, "kept"));
-            let class = if row.better { "change better" } else { "change" };
+            let _ = write!(
+                html,
+                "<td class=\"skinny\">{}{}</td>",
+                escape(&row.skinny),
+                bar(row.share, "kept")
+            );
+            let class = if row.better {
+                "change better"
+            } else {
+                "change"
+            };
             let _ = write!(html, "<td class=\"{class}\">{}</td>", escape(&row.change));
         }
         html.push_str("</tr>");

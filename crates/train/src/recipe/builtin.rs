@@ -12,7 +12,10 @@ pub struct BuiltIn {
 impl BuiltIn {
     /// The first line of its comment.
     pub fn description(&self) -> &'static str {
-        self.toml.lines().next().map_or("", |line| line.trim_start_matches(['#', ' ']))
+        self.toml
+            .lines()
+            .next()
+            .map_or("", |line| line.trim_start_matches(['#', ' ']))
     }
 }
 

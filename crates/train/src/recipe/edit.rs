@@ -9,7 +9,9 @@ use crate::RecipeError;
 ///
 /// The value is TOML where it reads as TOML, and a string otherwise.
 pub(super) fn set(table: &mut Table, setting: &str) -> Result<(), RecipeError> {
-    let malformed = || RecipeError::Setting { setting: setting.to_string() };
+    let malformed = || RecipeError::Setting {
+        setting: setting.to_string(),
+    };
     let (key, text) = setting.split_once('=').ok_or_else(malformed)?;
     let (key, text) = (key.trim(), text.trim());
     let value = format!("value = {text}")
@@ -18,7 +20,10 @@ pub(super) fn set(table: &mut Table, setting: &str) -> Result<(), RecipeError> {
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_string()));
     let mut parts: Vec<&str> = key.split('.').collect();
-    let last = parts.pop().filter(|part| !part.is_empty()).ok_or_else(malformed)?;
+    let last = parts
+        .pop()
+        .filter(|part| !part.is_empty())
+        .ok_or_else(malformed)?;
     let mut table = table;
     for part in parts {
         table = table
@@ -44,15 +49,27 @@ pub(super) fn explain(error: &toml::de::Error) -> RecipeError {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("known keys are {}", known.join(", ")),
         };
-        return RecipeError::UnknownKey { key: unknown.to_string(), place, hint };
+        return RecipeError::UnknownKey {
+            key: unknown.to_string(),
+            place,
+            hint,
+        };
     }
-    RecipeError::Invalid { place, reason: message }
+    RecipeError::Invalid {
+        place,
+        reason: message,
+    }
 }
 
 /// The `in `a.b`` part of a TOML error, if there is one.
 fn place_of(text: &str) -> String {
     text.lines()
-        .find_map(|line| line.trim().strip_prefix("in `")?.strip_suffix('`').map(str::to_string))
+        .find_map(|line| {
+            line.trim()
+                .strip_prefix("in `")?
+                .strip_suffix('`')
+                .map(str::to_string)
+        })
         .unwrap_or_else(|| "the recipe".to_string())
 }
 
@@ -72,12 +89,21 @@ mod tests {
     #[test]
     fn values_are_toml_or_text() {
         let mut table = Table::new();
-        for setting in ["a.b=3", "a.c = 0.5", "a.d=text", "e=[1, 2]", "f=\"10%\"", "g=10%"] {
+        for setting in [
+            "a.b=3",
+            "a.c = 0.5",
+            "a.d=text",
+            "e=[1, 2]",
+            "f=\"10%\"",
+            "g=10%",
+        ] {
             set(&mut table, setting).unwrap();
         }
         assert_eq!(
             table.to_string().replace('\n', " ").trim(),
-            "e = [1, 2] f = \"10%\" g = \"10%\" [a] b = 3 c = 0.5 d = \"text\"".replace(" [a]", "  [a]").trim()
+            "e = [1, 2] f = \"10%\" g = \"10%\" [a] b = 3 c = 0.5 d = \"text\""
+                .replace(" [a]", "  [a]")
+                .trim()
         );
     }
 

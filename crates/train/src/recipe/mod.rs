@@ -13,9 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use builtin::{BUILT_IN, BuiltIn};
-pub use settings::{
-    DataSettings, FactorSettings, NetworkSettings, PhaseRates, TrainSettings,
-};
+pub use settings::{DataSettings, FactorSettings, NetworkSettings, PhaseRates, TrainSettings};
 
 use skinny_network::{Network, Operation};
 use skinny_sparsity::SparsitySettings;
@@ -45,14 +43,14 @@ pub struct Recipe {
 impl Recipe {
     /// Reads a recipe from TOML after applying `key=value` settings to it.
     pub fn from_toml(text: &str, settings: &[String]) -> Result<Recipe, RecipeError> {
-        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            RecipeError::Syntax {
-                line: error
-                    .span()
-                    .map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1),
-                reason: one_line(error.message()),
-            }
-        })?;
+        let mut table: toml::Table =
+            text.parse()
+                .map_err(|error: toml::de::Error| RecipeError::Syntax {
+                    line: error.span().map_or(1, |span| {
+                        text[..span.start.min(text.len())].matches('\n').count() + 1
+                    }),
+                    reason: one_line(error.message()),
+                })?;
         for setting in settings {
             edit::set(&mut table, setting)?;
         }
@@ -78,8 +76,11 @@ impl Recipe {
             path: path.to_path_buf(),
             source,
         })?;
-        let mut recipe = Recipe::from_toml(&text, settings)
-            .map_err(|error| RecipeError::InFile { path: path.to_path_buf(), error: Box::new(error) })?;
+        let mut recipe =
+            Recipe::from_toml(&text, settings).map_err(|error| RecipeError::InFile {
+                path: path.to_path_buf(),
+                error: Box::new(error),
+            })?;
         // A network file is looked for beside the recipe that names it.
         if let Some(file) = &recipe.network.file
             && file.is_relative()
@@ -104,16 +105,23 @@ impl Recipe {
             _ => {
                 return Err(RecipeError::Value {
                     key: "network".into(),
-                    reason: "give either `name` (a network of the zoo) or `file` (a network's TOML)".into(),
+                    reason:
+                        "give either `name` (a network of the zoo) or `file` (a network's TOML)"
+                            .into(),
                 });
             }
         };
         if let Some(classes) = self.network.classes {
-            let last = network.layers.iter_mut().rev().find_map(|layer| match &mut layer.operation {
-                Operation::Conv(conv) => Some(&mut conv.out),
-                Operation::Linear(linear) => Some(&mut linear.out),
-                _ => None,
-            });
+            let last =
+                network
+                    .layers
+                    .iter_mut()
+                    .rev()
+                    .find_map(|layer| match &mut layer.operation {
+                        Operation::Conv(conv) => Some(&mut conv.out),
+                        Operation::Linear(linear) => Some(&mut linear.out),
+                        _ => None,
+                    });
             if let Some(out) = last {
                 *out = classes;
             }
@@ -137,25 +145,42 @@ impl Recipe {
         let mut settings = self.clone();
         settings.name = String::new();
         settings.seed = 0;
-        settings.network = NetworkSettings { name: None, file: None, classes: None };
+        settings.network = NetworkSettings {
+            name: None,
+            file: None,
+            classes: None,
+        };
         settings.data.path = None;
         // JSON of a struct has its fields in a fixed order, whatever the order of the user's file.
         let settings = serde_json::to_string(&settings).expect("a recipe is plain data");
         let mut hasher = Sha256::new();
         hasher.update(settings.as_bytes());
         hasher.update(network.to_toml().as_bytes());
-        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hasher
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     fn validate(&self) -> Result<(), RecipeError> {
         let refuse = |key: &str, reason: &str| {
-            Err(RecipeError::Value { key: key.into(), reason: reason.into() })
+            Err(RecipeError::Value {
+                key: key.into(),
+                reason: reason.into(),
+            })
         };
         let usable = !self.name.is_empty()
-            && self.name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            && self
+                .name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
             && !self.name.starts_with('.');
         if !usable {
-            return refuse("name", "use letters, digits, `-`, `_` and `.`; the run folder is called after it");
+            return refuse(
+                "name",
+                "use letters, digits, `-`, `_` and `.`; the run folder is called after it",
+            );
         }
         if self.data.batch == 0 {
             return refuse("data.batch", "must be at least 1");

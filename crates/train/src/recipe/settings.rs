@@ -86,7 +86,11 @@ pub struct PhaseRates {
 
 impl Default for PhaseRates {
     fn default() -> Self {
-        PhaseRates { dense: 1.0, sparse: 1.0, last: 1.0 }
+        PhaseRates {
+            dense: 1.0,
+            sparse: 1.0,
+            last: 1.0,
+        }
     }
 }
 
@@ -178,8 +182,16 @@ impl TrainSettings {
         let (momentum, weight_decay) = (self.momentum as f32, self.weight_decay as f32);
         let nesterov = self.nesterov;
         match self.optimizer {
-            OptimizerKind::Sgd => Optimizer::Sgd { momentum, weight_decay, nesterov },
-            OptimizerKind::CaffeSgd => Optimizer::CaffeSgd { momentum, weight_decay, nesterov },
+            OptimizerKind::Sgd => Optimizer::Sgd {
+                momentum,
+                weight_decay,
+                nesterov,
+            },
+            OptimizerKind::CaffeSgd => Optimizer::CaffeSgd {
+                momentum,
+                weight_decay,
+                nesterov,
+            },
             OptimizerKind::Adamw => Optimizer::Adamw {
                 beta1: momentum,
                 beta2: self.beta2 as f32,

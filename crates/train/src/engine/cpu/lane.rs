@@ -46,9 +46,12 @@ impl Mode {
     /// The dropout of a step of the program, if there is any in this mode.
     fn dropout(self, index: usize, probability: f32) -> Option<Dropout> {
         match self {
-            Mode::Train { seed, step } if probability > 0.0 => {
-                Some(Dropout { probability, seed, step, layer: index as u64 })
-            }
+            Mode::Train { seed, step } if probability > 0.0 => Some(Dropout {
+                probability,
+                seed,
+                step,
+                layer: index as u64,
+            }),
             _ => None,
         }
     }
@@ -119,8 +122,11 @@ impl Lane {
         if !self.gradients.is_empty() {
             return;
         }
-        self.gradients =
-            program.slot_lengths.iter().map(|length| vec![0.0; length * capacity]).collect();
+        self.gradients = program
+            .slot_lengths
+            .iter()
+            .map(|length| vec![0.0; length * capacity])
+            .collect();
         self.parameter_gradients = vec![Vec::new(); lengths.len()];
         for step in &program.steps {
             if let Work::Conv { weight, bias, .. } = &step.work {
@@ -129,7 +135,11 @@ impl Lane {
                 }
             }
         }
-        let added = program.steps.iter().zip(&program.first_writer).filter(|(step, _)| !step.in_place());
+        let added = program
+            .steps
+            .iter()
+            .zip(&program.first_writer)
+            .filter(|(step, _)| !step.in_place());
         let most = added
             .flat_map(|(step, first)| step.inputs.iter().zip(first))
             .filter(|(_, first)| !**first)
@@ -145,13 +155,7 @@ impl Lane {
     }
 
     /// Runs one step forward; `weights` are all parameters of the network.
-    pub fn forward(
-        &mut self,
-        index: usize,
-        program: &Program,
-        weights: &[Vec<f32>],
-        mode: Mode,
-    ) {
+    pub fn forward(&mut self, index: usize, program: &Program, weights: &[Vec<f32>], mode: Mode) {
         let step = &program.steps[index];
         let images = self.images;
         let length = |value: usize| program.value_lengths[value] * images;
@@ -180,7 +184,11 @@ impl Lane {
                 pool.max_forward(images, input, output, maxima);
             }
             Work::AveragePool(pool) => pool.average_forward(images, input, output),
-            Work::Lrn { lrn, channels, area } => {
+            Work::Lrn {
+                lrn,
+                channels,
+                area,
+            } => {
                 let scales = &mut self.scales[index][..output.len()];
                 lrn.forward(*channels, *area, input, output, scales);
             }
@@ -204,13 +212,7 @@ impl Lane {
     }
 
     /// Runs one step backward: from the gradient of its output to those of its inputs and parameters.
-    pub fn backward(
-        &mut self,
-        index: usize,
-        program: &Program,
-        weights: &[Vec<f32>],
-        mode: Mode,
-    ) {
+    pub fn backward(&mut self, index: usize, program: &Program, weights: &[Vec<f32>], mode: Mode) {
         let step = &program.steps[index];
         let Some(slot) = program.gradient_slots[step.output] else {
             return;
@@ -224,7 +226,15 @@ impl Lane {
             self.parameter_gradient(program, step, output_gradient);
             for (&input, &first) in step.inputs.iter().zip(&program.first_writer[index]) {
                 self.write_gradient(program, input, first, |lane, target| {
-                    lane.input_gradient(index, program, input, weights, mode, output_gradient, target);
+                    lane.input_gradient(
+                        index,
+                        program,
+                        input,
+                        weights,
+                        mode,
+                        output_gradient,
+                        target,
+                    );
                 });
             }
         }
@@ -260,7 +270,8 @@ impl Lane {
             return;
         };
         let mut weight_gradient = std::mem::take(&mut self.parameter_gradients[*weight]);
-        let mut bias_gradient = bias.map(|bias| std::mem::take(&mut self.parameter_gradients[bias]));
+        let mut bias_gradient =
+            bias.map(|bias| std::mem::take(&mut self.parameter_gradients[bias]));
         let input = step.inputs[0];
         conv.backward_weight(
             self.images,
@@ -306,7 +317,11 @@ impl Lane {
                 pool.max_backward(images, output_gradient, maxima, target);
             }
             Work::AveragePool(pool) => pool.average_backward(images, output_gradient, target),
-            Work::Lrn { lrn, channels, area } => lrn.backward(
+            Work::Lrn {
+                lrn,
+                channels,
+                area,
+            } => lrn.backward(
                 *channels,
                 *area,
                 &self.values[input][..target.len()],

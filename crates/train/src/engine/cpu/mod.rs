@@ -54,7 +54,9 @@ impl CpuEngine {
         }
         let program = Program::compile(&graph);
         let capacity = lane_capacity(settings.batch);
-        let lanes = (0..lane_count(settings.batch)).map(|_| Lane::new(&program, capacity)).collect();
+        let lanes = (0..lane_count(settings.batch))
+            .map(|_| Lane::new(&program, capacity))
+            .collect();
         let zeros = || -> Vec<Vec<f32>> { weights.iter().map(|w| vec![0.0; w.len()]).collect() };
         CpuEngine {
             threads: Threads::new(settings.threads),
@@ -62,7 +64,11 @@ impl CpuEngine {
             whole: WholeBuffers::new(&program, settings.batch),
             norms: NormBuffers::new(&program),
             gradients: Vec::new(),
-            averages: if settings.ema.is_some() { weights.clone() } else { Vec::new() },
+            averages: if settings.ema.is_some() {
+                weights.clone()
+            } else {
+                Vec::new()
+            },
             slots: settings.optimizer.slots().iter().map(|_| zeros()).collect(),
             masks: vec![None; weights.len()],
             updates: 0,
@@ -76,7 +82,10 @@ impl CpuEngine {
     /// Hands the pictures to the lanes; the number of lanes follows from the number of images alone.
     fn scatter(&mut self, images: &[f32]) -> usize {
         let length = self.program.value_lengths[0];
-        assert!(images.len().is_multiple_of(length), "pictures of another shape");
+        assert!(
+            images.len().is_multiple_of(length),
+            "pictures of another shape"
+        );
         let count = images.len() / length;
         assert!(
             (1..=self.settings.batch).contains(&count),
@@ -84,7 +93,11 @@ impl CpuEngine {
             self.settings.batch
         );
         for (index, lane) in self.lanes.iter_mut().enumerate() {
-            let range = if index < lane_count(count) { lane_range(count, index) } else { 0..0 };
+            let range = if index < lane_count(count) {
+                lane_range(count, index)
+            } else {
+                0..0
+            };
             (lane.first, lane.images) = (range.start, range.len());
             lane.values[0][..range.len() * length]
                 .copy_from_slice(&images[range.start * length..range.end * length]);
@@ -105,13 +118,10 @@ impl CpuEngine {
                         }
                     });
                 }
-                Stage::Linear(index) => self.whole.forward(
-                    &self.program,
-                    *index,
-                    &self.threads,
-                    lanes,
-                    &self.weights,
-                ),
+                Stage::Linear(index) => {
+                    self.whole
+                        .forward(&self.program, *index, &self.threads, lanes, &self.weights)
+                }
                 Stage::BatchNorm(index) => self.norms.forward(
                     &self.program,
                     *index,
@@ -128,7 +138,12 @@ impl CpuEngine {
     /// Loss and hits of the logits that [`Self::forward`] left; with `backward`, their gradient too.
     fn loss(&mut self, active: usize, labels: &[u32], smoothing: f32, backward: bool) -> Outcome {
         let program = &self.program;
-        assert!(labels.iter().all(|&label| (label as usize) < program.classes), "a label is no class");
+        assert!(
+            labels
+                .iter()
+                .all(|&label| (label as usize) < program.classes),
+            "a label is no class"
+        );
         let factor = 1.0 / labels.len() as f32;
         self.threads.for_each(&mut self.lanes[..active], |_, lane| {
             let length = program.classes * lane.images;
@@ -157,7 +172,13 @@ impl CpuEngine {
         }
         let lengths: Vec<usize> = self.weights.iter().map(Vec::len).collect();
         self.gradients = (self.graph.parameters.iter())
-            .map(|p| if p.role.trainable() { vec![0.0; p.len()] } else { Vec::new() })
+            .map(|p| {
+                if p.role.trainable() {
+                    vec![0.0; p.len()]
+                } else {
+                    Vec::new()
+                }
+            })
             .collect();
         let capacity = lane_capacity(self.settings.batch);
         for lane in &mut self.lanes {
@@ -168,7 +189,9 @@ impl CpuEngine {
     fn backward(&mut self, active: usize, mode: Mode) {
         let lanes = &mut self.lanes[..active];
         self.threads.for_each(lanes, |_, lane| {
-            lane.parameter_gradients.iter_mut().for_each(|gradient| gradient.fill(0.0));
+            lane.parameter_gradients
+                .iter_mut()
+                .for_each(|gradient| gradient.fill(0.0));
         });
         for stage in self.program.stages.iter().rev() {
             match stage {
@@ -213,13 +236,20 @@ impl CpuEngine {
         let mut pieces: Vec<Piece<'_>> = Vec::new();
         for (parameter, gradient) in self.gradients.iter_mut().enumerate() {
             for (index, gradient) in gradient.chunks_mut(PIECE).enumerate() {
-                pieces.push(Piece { parameter, start: index * PIECE, gradient, squared_norm: 0.0 });
+                pieces.push(Piece {
+                    parameter,
+                    start: index * PIECE,
+                    gradient,
+                    squared_norm: 0.0,
+                });
             }
         }
         self.threads.for_each(&mut pieces, |_, piece| {
             let range = piece.start..piece.start + piece.gradient.len();
             if !lanes[0].parameter_gradients[piece.parameter].is_empty() {
-                piece.gradient.copy_from_slice(&lanes[0].parameter_gradients[piece.parameter][range.clone()]);
+                piece
+                    .gradient
+                    .copy_from_slice(&lanes[0].parameter_gradients[piece.parameter][range.clone()]);
                 for lane in &lanes[1..] {
                     let share = &lane.parameter_gradients[piece.parameter][range.clone()];
                     elementwise::accumulate(share, piece.gradient);
@@ -249,12 +279,16 @@ impl CpuEngine {
         let mut slots = self.slots.iter_mut().map(|slot| slot.iter_mut());
         let mut slots = [slots.next(), slots.next()];
         let mut averages = self.averages.iter_mut();
-        for (parameter, (weights, gradient)) in self.weights.iter_mut().zip(&self.gradients).enumerate() {
+        for (parameter, (weights, gradient)) in
+            self.weights.iter_mut().zip(&self.gradients).enumerate()
+        {
             let mut slot_pieces = slots.each_mut().map(|slot| {
                 let values = slot.as_mut().and_then(Iterator::next);
                 values.map_or([].chunks_mut(PIECE), |values| values.chunks_mut(PIECE))
             });
-            let mut average = averages.next().map_or([].chunks_mut(PIECE), |a| a.chunks_mut(PIECE));
+            let mut average = averages
+                .next()
+                .map_or([].chunks_mut(PIECE), |a| a.chunks_mut(PIECE));
             if !self.graph.parameters[parameter].role.trainable() {
                 // Running statistics are averaged as they are.
                 if let Some(decay) = settings.ema {
@@ -264,14 +298,19 @@ impl CpuEngine {
                 }
                 continue;
             }
-            let chunks = weights.chunks_mut(PIECE).zip(gradient.chunks(PIECE)).enumerate();
+            let chunks = weights
+                .chunks_mut(PIECE)
+                .zip(gradient.chunks(PIECE))
+                .enumerate();
             for (index, (weights, gradient)) in chunks {
                 pieces.push(Piece {
                     parameter,
                     start: index * PIECE,
                     weights,
                     gradient,
-                    slots: slot_pieces.each_mut().map(|slot| slot.next().unwrap_or_default()),
+                    slots: slot_pieces
+                        .each_mut()
+                        .map(|slot| slot.next().unwrap_or_default()),
                     average: average.next().unwrap_or_default(),
                 });
             }
@@ -285,7 +324,11 @@ impl CpuEngine {
             });
             let [first, second] = &mut piece.slots;
             match settings.optimizer {
-                Optimizer::Sgd { momentum, weight_decay, nesterov } => update::Sgd {
+                Optimizer::Sgd {
+                    momentum,
+                    weight_decay,
+                    nesterov,
+                } => update::Sgd {
                     rate,
                     momentum,
                     decay: weight_decay * factors.decay,
@@ -293,7 +336,11 @@ impl CpuEngine {
                     gradient_factor,
                 }
                 .update(piece.weights, piece.gradient, first, mask),
-                Optimizer::CaffeSgd { momentum, weight_decay, nesterov } => update::CaffeSgd {
+                Optimizer::CaffeSgd {
+                    momentum,
+                    weight_decay,
+                    nesterov,
+                } => update::CaffeSgd {
                     rate,
                     momentum,
                     decay: weight_decay * factors.decay,
@@ -301,7 +348,12 @@ impl CpuEngine {
                     gradient_factor,
                 }
                 .update(piece.weights, piece.gradient, first, mask),
-                Optimizer::Adamw { beta1, beta2, epsilon, weight_decay } => update::AdamW {
+                Optimizer::Adamw {
+                    beta1,
+                    beta2,
+                    epsilon,
+                    weight_decay,
+                } => update::AdamW {
                     rate,
                     beta1,
                     beta2,
@@ -323,7 +375,10 @@ impl CpuEngine {
 
     fn forward_backward(&mut self, examples: Examples<'_>, step: u64) -> (Outcome, usize) {
         self.prepare_backward();
-        let mode = Mode::Train { seed: self.settings.seed, step };
+        let mode = Mode::Train {
+            seed: self.settings.seed,
+            step,
+        };
         let active = self.forward(examples.images, mode);
         let outcome = self.loss(active, examples.labels, self.settings.label_smoothing, true);
         self.backward(active, mode);

@@ -54,7 +54,9 @@ impl NormBuffers {
         mode: Mode,
     ) {
         let step = &program.steps[index];
-        let Work::BatchNorm(layer) = &step.work else { return };
+        let Work::BatchNorm(layer) = &step.work else {
+            return;
+        };
         let (input, output) = (step.inputs[0], step.output);
         let Norm { channels, area, .. } = *layer;
         let (mean, inverse) = (&mut self.mean[index], &mut self.inverse[index]);
@@ -74,12 +76,23 @@ impl NormBuffers {
                 norm::channel_squares(area, values, known, &mut lane.sums[0][..channels]);
             });
             let variance = &mut self.variance[..channels];
-            norm::average(count, join(lanes, 0, &mut self.totals[0][..channels]), variance);
+            norm::average(
+                count,
+                join(lanes, 0, &mut self.totals[0][..channels]),
+                variance,
+            );
             norm::inverse_deviation(variance, layer.epsilon, inverse);
             let momentum = self.momentum.unwrap_or(layer.momentum);
             let mut running_mean = std::mem::take(&mut weights[layer.mean]);
             let running_variance = &mut weights[layer.variance];
-            norm::update_running(momentum, count, mean, variance, &mut running_mean, running_variance);
+            norm::update_running(
+                momentum,
+                count,
+                mean,
+                variance,
+                &mut running_mean,
+                running_variance,
+            );
             weights[layer.mean] = running_mean;
         }
         let (scale, shift) = (&weights[layer.scale], &weights[layer.shift]);
@@ -103,8 +116,12 @@ impl NormBuffers {
         gradients: &mut [Vec<f32>],
     ) {
         let step = &program.steps[index];
-        let Work::BatchNorm(layer) = &step.work else { return };
-        let Some(slot) = program.gradient_slots[step.output] else { return };
+        let Work::BatchNorm(layer) = &step.work else {
+            return;
+        };
+        let Some(slot) = program.gradient_slots[step.output] else {
+            return;
+        };
         let input = step.inputs[0];
         let Norm { channels, area, .. } = *layer;
         let count = area * lanes.iter().map(|lane| lane.images).sum::<usize>();
@@ -112,7 +129,10 @@ impl NormBuffers {
         threads.for_each(lanes, |_, lane| {
             let length = program.value_lengths[input] * lane.images;
             let [shift, scale] = &mut lane.sums;
-            let (values, gradient) = (&lane.values[input][..length], &lane.gradients[slot][..length]);
+            let (values, gradient) = (
+                &lane.values[input][..length],
+                &lane.gradients[slot][..length],
+            );
             let (shift, scale) = (&mut shift[..channels], &mut scale[..channels]);
             norm::backward_sums(area, values, gradient, mean, inverse, shift, scale);
         });

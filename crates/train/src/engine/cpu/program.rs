@@ -11,14 +11,28 @@ use skinny_network::{Graph, Operation, Pool, Role, Source};
 /// What one operation computes; parameters are indices into [`Graph::parameters`].
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Work {
-    Conv { conv: Conv2d, weight: usize, bias: Option<usize> },
-    Linear { linear: Linear, weight: usize, bias: Option<usize> },
+    Conv {
+        conv: Conv2d,
+        weight: usize,
+        bias: Option<usize>,
+    },
+    Linear {
+        linear: Linear,
+        weight: usize,
+        bias: Option<usize>,
+    },
     BatchNorm(Norm),
     Relu,
     MaxPool(Pool2d),
     AveragePool(Pool2d),
-    Lrn { lrn: Lrn, channels: usize, area: usize },
-    Dropout { probability: f32 },
+    Lrn {
+        lrn: Lrn,
+        channels: usize,
+        area: usize,
+    },
+    Dropout {
+        probability: f32,
+    },
     Add,
 }
 
@@ -135,7 +149,10 @@ impl Program {
                     bias: parameter(Role::Bias),
                 },
                 Operation::Linear(linear) => Work::Linear {
-                    linear: Linear { inputs: length(input_shape), outputs: linear.out },
+                    linear: Linear {
+                        inputs: length(input_shape),
+                        outputs: linear.out,
+                    },
                     weight: required(Role::Weight),
                     bias: parameter(Role::Bias),
                 },
@@ -159,8 +176,18 @@ impl Program {
                     stride: [1, 1],
                     padding: [0, 0],
                 }),
-                Operation::Lrn { size, alpha, beta, k } => Work::Lrn {
-                    lrn: Lrn { size: *size, alpha: *alpha, beta: *beta, k: *k },
+                Operation::Lrn {
+                    size,
+                    alpha,
+                    beta,
+                    k,
+                } => Work::Lrn {
+                    lrn: Lrn {
+                        size: *size,
+                        alpha: *alpha,
+                        beta: *beta,
+                        k: *k,
+                    },
                     channels,
                     area: height * width,
                 },
@@ -177,9 +204,7 @@ impl Program {
                     continue;
                 }
             };
-            let in_place = work == Work::Relu
-                && sole_consumer
-                && overwritable[inputs[0]];
+            let in_place = work == Work::Relu && sole_consumer && overwritable[inputs[0]];
             let output = if in_place {
                 inputs[0]
             } else {
@@ -189,9 +214,15 @@ impl Program {
                 value_lengths.len() - 1
             };
             value_of_node[index] = output;
-            steps.push(Step { work, inputs, output });
+            steps.push(Step {
+                work,
+                inputs,
+                output,
+            });
         }
-        let logits = *value_of_node.last().expect("a graph has at least one layer");
+        let logits = *value_of_node
+            .last()
+            .expect("a graph has at least one layer");
         let needs_gradient = needs_gradient(&steps, value_lengths.len());
         let first_writer = first_writers(&steps, logits, value_lengths.len());
         let (gradient_slots, slot_lengths) =

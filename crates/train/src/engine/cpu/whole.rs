@@ -45,7 +45,14 @@ impl WholeBuffers {
         weights: &[Vec<f32>],
     ) {
         let step = &program.steps[index];
-        let Work::Linear { linear, weight, bias } = &step.work else { return };
+        let Work::Linear {
+            linear,
+            weight,
+            bias,
+        } = &step.work
+        else {
+            return;
+        };
         let batch = gather(program, step.inputs[0], lanes, &mut self.input);
         let output_t = &mut self.transposed[..batch * linear.outputs];
         linear.forward(
@@ -75,15 +82,29 @@ impl WholeBuffers {
         gradients: &mut [Vec<f32>],
     ) {
         let step = &program.steps[index];
-        let Work::Linear { linear, weight, bias } = &step.work else { return };
-        let Some(slot) = program.gradient_slots[step.output] else { return };
+        let Work::Linear {
+            linear,
+            weight,
+            bias,
+        } = &step.work
+        else {
+            return;
+        };
+        let Some(slot) = program.gradient_slots[step.output] else {
+            return;
+        };
         let batch = gather(program, step.inputs[0], lanes, &mut self.input);
         for lane in lanes.iter() {
             let range = lane.first * linear.outputs..(lane.first + lane.images) * linear.outputs;
             self.rows[range.clone()].copy_from_slice(&lane.gradients[slot][..range.len()]);
         }
         let output_gradient_t = &mut self.transposed[..batch * linear.outputs];
-        skinny_kernels::transpose(batch, linear.outputs, &self.rows[..batch * linear.outputs], output_gradient_t);
+        skinny_kernels::transpose(
+            batch,
+            linear.outputs,
+            &self.rows[..batch * linear.outputs],
+            output_gradient_t,
+        );
         let mut bias_gradient = bias.map(|bias| std::mem::take(&mut gradients[bias]));
         linear.backward_weight(
             threads,
@@ -116,7 +137,9 @@ impl WholeBuffers {
         let first = program.first_writer[index][0];
         for lane in lanes {
             let range = lane.first * linear.inputs..(lane.first + lane.images) * linear.inputs;
-            lane.write_gradient(program, input, first, |_, target| target.copy_from_slice(&rows[range]));
+            lane.write_gradient(program, input, first, |_, target| {
+                target.copy_from_slice(&rows[range])
+            });
         }
     }
 }
