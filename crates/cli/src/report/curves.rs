@@ -319,15 +319,17 @@ fn flip_cost(run: &Run) -> Option<Figure> {
         legend: &legend,
     });
     axes.curve(&around, ink::DENSE, true);
+    // Many flips stand close together.
+    let size = if flips.len() > 24 { 0.5 } else { 1.0 };
     for (time, edge, before, after) in flips {
         let (from, to) = (axes.at((time, before)), axes.at((time, after)));
         axes.canvas.hint(&format!(
             "{} at epoch {time:.2}: {before:.4} → {after:.4}",
             edge.word()
         ));
-        axes.canvas.line(from, to, edge_ink(edge), 2.6);
-        axes.canvas.ring(from, 3.6, edge_ink(edge));
-        axes.canvas.dot(to, 4.2, edge_ink(edge));
+        axes.canvas.line(from, to, edge_ink(edge), 2.6 * size);
+        axes.canvas.ring(from, 3.6 * size, edge_ink(edge));
+        axes.canvas.dot(to, 4.2 * size, edge_ink(edge));
         axes.canvas.end_hint();
     }
     Some(Figure::new(

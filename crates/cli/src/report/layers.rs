@@ -1,20 +1,14 @@
-//! Figures of the layers: density, overlap of the support, histograms of the weights.
+//! Figures of the layers: their density and the overlap of their support.
 
 use super::figure::{Figure, Member, SIZE};
 use super::number;
-use super::plots::{Anchor, Axes, Canvas, Frame, Scale, Unit, fit, ink};
-use super::run::{Edge, Flip, Histogram, LayerFlip, Run};
+use super::plots::{Anchor, Axes, Canvas, Frame, Scale, Unit, fit, ink, text_width};
+use super::run::{Edge, Flip, LayerFlip, Run};
 use super::timeline::Timeline;
-
-/// Height of one panel of histograms.
-const PANEL: f64 = 150.0;
 
 /// Figures of one run.
 pub fn of_run(run: &Run) -> Vec<Figure> {
-    [density(run), overlap(run), weights(run)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [density(run), overlap(run)].into_iter().flatten().collect()
 }
 
 /// Figures of several runs, each with its label and colour.
@@ -59,6 +53,12 @@ fn share(k: u64, weights: u64) -> f64 {
     k as f64 / weights.max(1) as f64
 }
 
+/// Where bars begin such that the names in front of them fit, within reason.
+fn label_room<'a>(names: impl Iterator<Item = &'a str>) -> f64 {
+    let longest = names.map(|name| text_width(name, 12)).fold(0.0, f64::max);
+    (longest + 20.0).clamp(64.0, 160.0)
+}
+
 /// A bar per layer: what is kept of all its weights.
 fn density(run: &Run) -> Option<Figure> {
     let mut rows = budget(run);
@@ -85,7 +85,8 @@ fn density(run: &Run) -> Option<Figure> {
         Anchor::Start,
         ink::TEXT,
     );
-    let (left, width) = (96.0, 184.0);
+    let left = label_room(rows.iter().map(|row| row.0.as_str()));
+    let width = 280.0 - left;
     for (index, (name, weights, k)) in rows.iter().enumerate() {
         let total = index + 1 == rows.len();
         let top = 40.0 + row_height * index as f64 + if total { 6.0 } else { 0.0 };
@@ -97,8 +98,8 @@ fn density(run: &Run) -> Option<Figure> {
             number::count(*weights)
         ));
         canvas.text(
-            (88.0, baseline),
-            &fit(name, 12, 80.0),
+            (left - 8.0, baseline),
+            &fit(name, 12, left - 16.0),
             12,
             Anchor::End,
             ink::TEXT,
@@ -170,7 +171,7 @@ fn overlap(run: &Run) -> Option<Figure> {
     for (index, points) in curves.iter().enumerate() {
         let color = layer_ink(index, names.len());
         axes.curve(points, color, false);
-        for point in points {
+        for point in points.iter().filter(|_| points.len() <= 24) {
             let at = axes.at(*point);
             axes.canvas.hint(&format!(
                 "{}: {}",
@@ -215,176 +216,7 @@ fn overlap_frame<'a>(
     }
 }
 
-/// Histograms of the weights before and after the first and the last threshold, a panel per layer.
-fn weights(run: &Run) -> Option<Figure> {
-    let timeline = Timeline::of(run);
-    let drawn = |flip: &&Flip| {
-        flip.edge == Edge::Threshold && flip.layers.iter().any(|layer| layer.histogram.is_some())
-    };
-    let first = run.flips.iter().find(drawn)?;
-    let last = run.flips.iter().rfind(drawn)?;
-    let flips = if std::ptr::eq(first, last) {
-        vec![("the threshold", first)]
-    } else {
-        vec![("first threshold", first), ("last threshold", last)]
-    };
-    let panels: Vec<Canvas> = last
-        .layers
-        .iter()
-        .filter_map(|layer| {
-            let shown: Vec<_> = flips
-                .iter()
-                .filter_map(|(name, flip)| {
-                    let layer = flip.layers.iter().find(|other| other.name == layer.name)?;
-                    let when = format!(
-                        "{name}, epoch {}",
-                        number::significant(timeline.at(flip.step), 3)
-                    );
-                    Some((when, layer, layer.histogram.as_ref()?))
-                })
-                .collect();
-            (!shown.is_empty()).then(|| histogram_panel(&layer.name, &shown))
-        })
-        .collect();
-    let title = "Weights before and after thresholding";
-    let head = 62.0;
-    let mut canvas = Canvas::new(SIZE.0, head + PANEL * panels.len() as f64);
-    canvas.bold((12.0, 24.0), title, 15, Anchor::Start, ink::TEXT);
-    canvas.rect((12.0, 38.0), (18.0, 12.0), ink::BEFORE, 1.0);
-    canvas.text((35.0, 48.0), "before", 12, Anchor::Start, ink::MUTED);
-    canvas.rect((92.0, 38.0), (18.0, 12.0), ink::KEPT, 1.0);
-    canvas.text((115.0, 48.0), "kept", 12, Anchor::Start, ink::MUTED);
-    for (index, panel) in panels.iter().enumerate() {
-        canvas.place((0.0, head + PANEL * index as f64), panel);
-    }
-    let caption = "Number of weights by value, on a logarithmic scale: grey before a threshold, green what it kept. \
-                   The gap in the middle is what it dropped.";
-    let mut figure = Figure::new("weights", title, caption, canvas);
-    figure.panels = panels;
-    Some(figure)
-}
-
-fn histogram_panel(name: &str, shown: &[(String, &LayerFlip, &Histogram)]) -> Canvas {
-    let mut canvas = Canvas::new(SIZE.0, PANEL);
-    let low = shown
-        .iter()
-        .map(|(_, _, histogram)| histogram.low)
-        .fold(f64::INFINITY, f64::min);
-    let high = shown
-        .iter()
-        .map(|(_, _, histogram)| histogram.high)
-        .fold(f64::NEG_INFINITY, f64::max);
-    let highest = shown
-        .iter()
-        .flat_map(|(_, _, histogram)| &histogram.before)
-        .copied()
-        .max()
-        .unwrap_or(1)
-        .max(1);
-    let layer = shown[0].1;
-    canvas.bold(
-        (12.0, 16.0),
-        &fit(name, 13, 200.0),
-        13,
-        Anchor::Start,
-        ink::TEXT,
-    );
-    let counted = format!(
-        "{} of {} kept",
-        number::count(layer.k),
-        number::count(layer.weights)
-    );
-    canvas.text((468.0, 16.0), &counted, 12, Anchor::End, ink::MUTED);
-    let (top, bottom, gap) = (42.0, PANEL - 26.0, 28.0);
-    let width = (456.0 - 34.0 - gap * (shown.len() - 1) as f64) / shown.len() as f64;
-    let height =
-        |count: u64| (bottom - top) * (1.0 + count as f64).ln() / (1.0 + highest as f64).ln();
-    for (index, (when, layer, histogram)) in shown.iter().enumerate() {
-        let left = 46.0 + (width + gap) * index as f64;
-        let x = |value: f64| left + width * (value - low) / (high - low);
-        canvas.text((left, 34.0), when, 12, Anchor::Start, ink::MUTED);
-        for tick in (0..)
-            .map(|power| 10u64.pow(power))
-            .take_while(|tick| *tick <= highest.min(10u64.pow(15)))
-        {
-            let y = bottom - height(tick);
-            canvas.line((left, y), (left + width, y), ink::GRID, 1.0);
-            if index == 0 {
-                canvas.text(
-                    (left - 5.0, y + 3.5),
-                    &short_count(tick),
-                    9,
-                    Anchor::End,
-                    ink::MUTED,
-                );
-            }
-        }
-        let bins = histogram.before.len();
-        let edge = |bin: usize| {
-            histogram.low + (histogram.high - histogram.low) * bin as f64 / bins as f64
-        };
-        let kept = without_zeros(layer, histogram);
-        for (counts, color) in [(&histogram.before, ink::BEFORE), (&kept, ink::KEPT)] {
-            for (start, end) in filled(counts) {
-                let mut outline = vec![(x(edge(start)), bottom)];
-                for (bin, count) in counts.iter().enumerate().take(end).skip(start) {
-                    let y = bottom - height(*count);
-                    outline.extend([(x(edge(bin)), y), (x(edge(bin + 1)), y)]);
-                }
-                outline.push((x(edge(end)), bottom));
-                canvas.area(&outline, color, 1.0);
-            }
-        }
-        canvas.line((left, bottom), (left + width, bottom), ink::DENSE, 1.0);
-        let mut ticks = vec![(low, Anchor::Start), (high, Anchor::End)];
-        if low < 0.0 && high > 0.0 {
-            ticks.push((0.0, Anchor::Middle));
-            canvas.line((x(0.0), bottom), (x(0.0), bottom + 4.0), ink::DENSE, 1.0);
-        }
-        for (value, anchor) in ticks {
-            let text = number::significant(value, 2).replace('-', "−");
-            canvas.text((x(value), bottom + 15.0), &text, 10, anchor, ink::MUTED);
-        }
-    }
-    canvas
-}
-
-/// The counts after a threshold without the weights that it set to zero.
-fn without_zeros(layer: &LayerFlip, histogram: &Histogram) -> Vec<u64> {
-    let mut counts = histogram.after.clone();
-    let surplus = counts.iter().sum::<u64>().saturating_sub(layer.k);
-    let place = -histogram.low / (histogram.high - histogram.low) * counts.len() as f64;
-    if place >= 0.0
-        && let Some(count) = counts.get_mut(place as usize)
-    {
-        *count = count.saturating_sub(surplus);
-    }
-    counts
-}
-
-/// The runs of bins that are not empty, from–to.
-fn filled(counts: &[u64]) -> Vec<(usize, usize)> {
-    let mut runs: Vec<(usize, usize)> = Vec::new();
-    for bin in (0..counts.len()).filter(|&bin| counts[bin] > 0) {
-        match runs.last_mut() {
-            Some(last) if last.1 == bin => last.1 = bin + 1,
-            _ => runs.push((bin, bin + 1)),
-        }
-    }
-    runs
-}
-
-/// `1000` → `1k`.
-fn short_count(count: u64) -> String {
-    match count {
-        0..1_000 => count.to_string(),
-        1_000..1_000_000 => format!("{}k", count / 1_000),
-        1_000_000..1_000_000_000 => format!("{}M", count / 1_000_000),
-        _ => format!("{}G", count / 1_000_000_000),
-    }
-}
-
-/// A row per layer with a dot per run.
+/// A row per layer with a bar per run.
 fn densities(runs: &[Member<'_>]) -> Option<Figure> {
     let budgets: Vec<_> = runs.iter().map(|member| budget(member.run)).collect();
     let mut names: Vec<&str> = Vec::new();
@@ -401,12 +233,13 @@ fn densities(runs: &[Member<'_>]) -> Option<Figure> {
     let title = "Density per layer";
     let mut canvas = Canvas::new(SIZE.0, 46.0 + row_height * names.len() as f64);
     canvas.bold((12.0, 24.0), title, 15, Anchor::Start, ink::TEXT);
-    let (left, width) = (96.0, 310.0);
+    let left = label_room(names.iter().copied());
+    let width = 410.0 - left;
     for (row, name) in names.iter().enumerate() {
         let top = 40.0 + row_height * row as f64;
         canvas.text(
-            (88.0, top + row_height / 2.0),
-            &fit(name, 12, 80.0),
+            (left - 8.0, top + row_height / 2.0),
+            &fit(name, 12, left - 16.0),
             12,
             Anchor::End,
             ink::TEXT,
@@ -492,26 +325,14 @@ mod tests {
     use crate::report::sample;
 
     #[test]
-    fn a_run_has_density_overlap_and_weights() {
-        let run = sample::run();
-        let figures = of_run(&run);
-        assert_eq!(
-            figures
-                .iter()
-                .map(|figure| figure.slug.as_str())
-                .collect::<Vec<_>>(),
-            ["density", "overlap", "weights"]
-        );
+    fn a_run_has_density_and_overlap() {
+        let figures = of_run(&sample::run());
+        let slugs: Vec<_> = figures.iter().map(|figure| figure.slug.as_str()).collect();
+        assert_eq!(slugs, ["density", "overlap"]);
         let density = figures[0].canvas.svg_file();
         assert!(
             density.contains("50 / 500") && density.contains("43,050 / 430,500"),
             "{density}"
-        );
-        assert_eq!(figures[2].panels.len(), 4);
-        let panel = figures[2].panels[0].svg_file();
-        assert!(
-            panel.contains("first threshold, epoch 3") && panel.contains("last threshold, epoch 9"),
-            "{panel}"
         );
     }
 
@@ -522,27 +343,6 @@ mod tests {
         assert_eq!(budget(&run)[0], ("conv1".to_string(), 500, 50));
         run.flips.clear();
         assert!(of_run(&run).is_empty());
-    }
-
-    #[test]
-    fn zeros_are_no_kept_weights() {
-        let mut layer = sample::run().flips[0].layers[0].clone();
-        layer.k = 3;
-        let histogram = |after| Histogram {
-            low: -2.0,
-            high: 2.0,
-            before: vec![1, 4, 4, 1],
-            after,
-        };
-        assert_eq!(
-            without_zeros(&layer, &histogram(vec![1, 0, 8, 1])),
-            [1, 0, 1, 1]
-        );
-        assert_eq!(
-            without_zeros(&layer, &histogram(vec![1, 0, 1, 1])),
-            [1, 0, 1, 1]
-        );
-        assert_eq!(filled(&[0, 1, 2, 0, 3]), [(1, 3), (4, 5)]);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The report of one or several runs: a page in one file, and its plots as SVG and PNG beside it.
 //!
-//! `run` reads a run folder, `curves`, `layers` and `predictions` draw its figures on the canvas of `plots`,
+//! `run` is a run folder as `read` finds it; `curves`, `layers`, `histograms` and `predictions` draw its figures on the canvas of `plots`,
 //! `result` puts it into words and tables, `page` sets everything on one page.
 
 mod csv;
 mod curves;
 mod error;
 mod figure;
+mod histograms;
 mod html;
 mod layers;
 mod number;
@@ -14,6 +15,7 @@ mod page;
 mod photo;
 mod plots;
 mod predictions;
+mod read;
 mod result;
 mod run;
 #[cfg(test)]
@@ -21,6 +23,8 @@ mod sample;
 #[cfg(test)]
 mod tests;
 mod timeline;
+#[cfg(test)]
+mod well_formed;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -113,9 +117,11 @@ fn compose(runs: &[PathBuf]) -> Result<Report, ReportError> {
 }
 
 fn figures(run: &Run) -> Figures {
+    let mut layers = layers::of_run(run);
+    layers.extend(histograms::weights(run));
     Figures {
         curves: curves::of_run(run),
-        layers: layers::of_run(run),
+        layers,
         predictions: predictions::of_run(run),
     }
 }

@@ -269,8 +269,19 @@ fn mistakes(run: &Run) -> String {
     if run.mistakes.is_empty() {
         return String::new();
     }
-    let mut html =
-        "<figure><p class=\"title\">Worst mistakes</p><div class=\"mistakes\">".to_string();
+    let classes = run
+        .mistakes
+        .iter()
+        .flat_map(|mistake| [mistake.label, mistake.predicted]);
+    let longest = classes
+        .map(|class| predictions::label(run, class).chars().count())
+        .max();
+    let class = if longest > Some(5) {
+        "mistakes roomy"
+    } else {
+        "mistakes"
+    };
+    let mut html = format!("<figure><p class=\"title\">Worst mistakes</p><div class=\"{class}\">");
     for mistake in &run.mistakes {
         let (label, predicted) = (
             escape(&predictions::label(run, mistake.label)),

@@ -1,19 +1,19 @@
-//! The only module that knows the plotting library, kuva: a canvas of simple marks, axes made of kuva's layout,
+//! The only module, with its part `axes`, that knows the plotting library, kuva: a canvas of simple marks, axes made of kuva's layout,
 //! and drawings as SVG and PNG.
 //!
 //! Colours are the constants of [`ink`]. They are written as they look on light paper; [`dark_rules`] turns
 //! each into its counterpart for a dark screen with CSS alone, inside the page and inside every SVG file.
 
+mod axes;
+
 use std::fmt::Write as _;
 
 use kuva::backend::raster::RasterBackend;
 use kuva::backend::svg::SvgBackend;
-use kuva::plot::legend::LegendPosition;
-use kuva::render::axis::{add_axes_and_grid, add_labels_and_title};
 use kuva::render::color::Color;
-use kuva::render::layout::{ComputedLayout, Layout, TickFormat};
 use kuva::render::render::{PathData, Primitive, Scene, TextAnchor};
-use kuva::render::theme::Theme;
+
+pub use axes::{Axes, Frame, Scale, Unit};
 
 use super::html::escape;
 use super::photo::Photo;
@@ -21,14 +21,8 @@ use super::photo::Photo;
 /// Pixels of a PNG per unit of a canvas.
 const PNG_SCALE: f32 = 3.0;
 
-/// Room below axes for numbers and a label.
-const BOTTOM: f64 = 40.0;
-
 /// Length of a stroke of a dashed line and of the gap behind it.
 const DASHES: [f32; 2] = [5.0, 4.0];
-
-/// Size of the text of legends.
-const LEGEND: u32 = 13;
 
 const FONT: &str = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif";
 
@@ -446,214 +440,6 @@ fn literal(text: &str) -> String {
     printable(text).replace('$', "\\$")
 }
 
-/// How values map to heights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scale {
-    Linear,
-    Log,
-}
-
-/// What the numbers of an axis are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    Plain,
-    /// A fraction, written as a percentage.
-    Percent,
-}
-
-/// A canvas with a title, axes and a legend, on which data are drawn in their own units.
-pub struct Axes {
-    /// The drawing so far.
-    pub canvas: Canvas,
-    map: ComputedLayout,
-    log: bool,
-}
-
-/// What [`Axes::new`] draws first.
-#[derive(Debug, Clone)]
-pub struct Frame<'a> {
-    pub title: &'a str,
-    pub size: (f64, f64),
-    pub x: (f64, f64),
-    pub y: (f64, f64),
-    pub scale: Scale,
-    pub unit: Unit,
-    pub x_label: &'a str,
-    /// From–to ranges of x that lie behind the data, shaded.
-    pub bands: &'a [(f64, f64)],
-    /// Name, colour and whether dashed.
-    pub legend: &'a [(String, &'static str, bool)],
-}
-
-impl Axes {
-    /// Draws title, legend, bands and axes.
-    pub fn new(frame: &Frame<'_>) -> Axes {
-        let (width, height) = frame.size;
-        let legend = legend_rows(frame.legend, !frame.bands.is_empty(), width - 24.0);
-        let top = 34.0 + 18.0 * legend.len() as f64 + 6.0;
-        let unit = frame.unit;
-        let format = TickFormat::Custom(std::sync::Arc::new(move |value| match unit {
-            Unit::Plain => super::number::value(value),
-            Unit::Percent => super::number::short_percent(value),
-        }));
-        let theme = Theme {
-            background: ink::PAPER.into(),
-            axis_color: ink::DENSE.into(),
-            grid_color: ink::GRID.into(),
-            tick_color: ink::DENSE.into(),
-            text_color: ink::MUTED.into(),
-            legend_bg: ink::PAPER.into(),
-            legend_border: ink::PAPER.into(),
-            font_family: Some(FONT.into()),
-            ..Theme::light()
-        };
-        let mut layout = Layout::new(frame.x, frame.y)
-            .with_width(width)
-            .with_height(height)
-            .with_theme(theme)
-            .with_legend_position(LegendPosition::InsideTopRight)
-            .with_x_axis_min(frame.x.0)
-            .with_x_axis_max(frame.x.1)
-            .with_y_axis_min(frame.y.0)
-            .with_y_axis_max(frame.y.1)
-            .with_x_tick_step(whole_step(frame.x))
-            .with_y_tick_format(format)
-            .with_tick_size(12)
-            .with_label_size(12)
-            .with_tick_length(4.0)
-            .with_x_label(frame.x_label)
-            .with_force_margins(54.0, 16.0)
-            .with_force_margins_y(top, BOTTOM);
-        layout.show_legend = false;
-        layout = match frame.scale {
-            Scale::Log => layout.with_log_y(),
-            Scale::Linear => layout.with_y_tick_step(round_step(frame.y.1 - frame.y.0, 5.0)),
-        };
-        let map = ComputedLayout::from_layout(&layout);
-        let mut canvas = Canvas::new(width, height);
-        canvas.bold((12.0, 24.0), frame.title, 15, Anchor::Start, ink::TEXT);
-        for &(from, to) in frame.bands {
-            let (left, right) = (map.map_x(from.max(frame.x.0)), map.map_x(to.min(frame.x.1)));
-            canvas.rect(
-                (left, top),
-                ((right - left).max(0.0), height - BOTTOM - top),
-                ink::SPARSE,
-                0.11,
-            );
-        }
-        let drawn = canvas.scene.elements.len();
-        add_axes_and_grid(&mut canvas.scene, &map, &layout);
-        add_labels_and_title(&mut canvas.scene, &map, &layout);
-        for element in &mut canvas.scene.elements[drawn..] {
-            if let Primitive::Text { color, .. } = element {
-                *color = Some(Color::from(ink::MUTED));
-            }
-        }
-        for (row, entries) in legend.iter().enumerate() {
-            let mut x = 12.0;
-            let y = 43.0 + 18.0 * row as f64;
-            for (name, mark) in entries {
-                match mark {
-                    Mark::Line(ink, dashed) => {
-                        canvas.polyline(vec![(x, y), (x + 18.0, y)], ink, 2.4, *dashed)
-                    }
-                    Mark::Band => canvas.rect((x, y - 6.0), (18.0, 12.0), ink::SPARSE, 0.2),
-                }
-                canvas.text((x + 23.0, y + 4.5), name, LEGEND, Anchor::Start, ink::MUTED);
-                x += entry_width(name);
-            }
-        }
-        Axes {
-            canvas,
-            map,
-            log: frame.scale == Scale::Log,
-        }
-    }
-
-    /// Where data lie on the canvas; values below a logarithmic axis lie on its lower end.
-    pub fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
-        let y = if self.log {
-            y.max(self.map.y_range.0)
-        } else {
-            y
-        };
-        (self.map.map_x(x), self.map.map_y(y))
-    }
-
-    /// A curve; a point of its own where there is only one.
-    pub fn curve(&mut self, points: &[(f64, f64)], ink: &str, dashed: bool) {
-        let mapped: Vec<_> = points.iter().map(|&point| self.at(point)).collect();
-        match mapped[..] {
-            [] => {}
-            [point] => self.canvas.dot(point, 3.0, ink),
-            _ => self
-                .canvas
-                .polyline(mapped, ink, if dashed { 1.6 } else { 2.2 }, dashed),
-        }
-    }
-}
-
-/// How a legend shows a series.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Mark {
-    Line(&'static str, bool),
-    Band,
-}
-
-fn entry_width(name: &str) -> f64 {
-    text_width(name, LEGEND) + 23.0 + 16.0
-}
-
-/// The entries of a legend in rows of at most `width`.
-fn legend_rows(
-    series: &[(String, &'static str, bool)],
-    bands: bool,
-    width: f64,
-) -> Vec<Vec<(String, Mark)>> {
-    let mut entries: Vec<_> = series
-        .iter()
-        .map(|(name, ink, dashed)| (fit(name, LEGEND, width - 40.0), Mark::Line(ink, *dashed)))
-        .collect();
-    if bands {
-        entries.push(("sparse phase".to_string(), Mark::Band));
-    }
-    let mut rows: Vec<Vec<(String, Mark)>> = Vec::new();
-    let mut used = f64::INFINITY;
-    for entry in entries {
-        let needed = entry_width(&entry.0);
-        if used + needed > width + 16.0 {
-            rows.push(Vec::new());
-            used = 0.0;
-        }
-        used += needed;
-        if let Some(row) = rows.last_mut() {
-            row.push(entry);
-        }
-    }
-    rows
-}
-
-/// A step of 1, 2 or 5 times a power of ten that cuts `span` into about `parts`.
-fn round_step(span: f64, parts: f64) -> f64 {
-    let raw = (span / parts).max(f64::MIN_POSITIVE);
-    let power = 10f64.powf(raw.log10().floor());
-    [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|factor| factor * power)
-        .find(|step| *step >= raw * 0.999)
-        .unwrap_or(raw)
-}
-
-/// The same in whole numbers, for epochs.
-fn whole_step((from, to): (f64, f64)) -> f64 {
-    let step = round_step(to - from, 8.0);
-    if to - from <= 1.5 {
-        step
-    } else {
-        step.max(1.0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -731,50 +517,5 @@ mod tests {
             .filter(|&x| png.get_pixel(x, 15).0 == [255; 3])
             .count();
         assert!((15..60).contains(&paper), "{paper} of 120 pixels are gaps");
-    }
-
-    #[test]
-    fn data_map_into_the_frame() {
-        let frame = Frame {
-            title: "t",
-            size: (480.0, 290.0),
-            x: (0.0, 10.0),
-            y: (0.01, 1.0),
-            scale: Scale::Log,
-            unit: Unit::Percent,
-            x_label: "epoch",
-            bands: &[(2.0, 5.0)],
-            legend: &[("training".into(), ink::TRAIN, false)],
-        };
-        let axes = Axes::new(&frame);
-        let (left, bottom) = axes.at((0.0, 0.01));
-        let (right, top) = axes.at((10.0, 1.0));
-        assert_eq!((left, right), (54.0, 464.0));
-        assert!(top > 50.0 && top < bottom && bottom < 290.0);
-        let middle = axes.at((5.0, 0.1));
-        assert!(
-            (middle.1 - (top + bottom) / 2.0).abs() < 1e-6,
-            "the middle of two decades"
-        );
-        assert_eq!(
-            axes.at((0.0, 0.0)).1,
-            bottom,
-            "zero lies on the end of a logarithmic axis"
-        );
-    }
-
-    #[test]
-    fn steps_are_round_and_legends_wrap() {
-        assert_eq!(round_step(10.0, 5.0), 2.0);
-        assert_eq!(round_step(0.07, 5.0), 0.02);
-        assert_eq!(whole_step((0.0, 15.0)), 2.0);
-        assert_eq!(whole_step((0.0, 3.0)), 1.0);
-        let series: Vec<_> = (0..9)
-            .map(|index| (format!("a long layer name {index}"), ink::TRAIN, false))
-            .collect();
-        let rows = legend_rows(&series, true, 456.0);
-        assert!(rows.len() > 2);
-        assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), 10);
-        assert_eq!(fit("abcdefghij", 10, 30.0), "abcd…");
     }
 }

@@ -4,16 +4,10 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
-use super::csv;
 use super::error::ReportError;
-
-/// The largest side of a picture in `mistakes.json`, in pixels.
-const LARGEST_SIDE: usize = 4096;
+use super::read;
 
 /// One row of `results.csv`. Errors are fractions; what is not measured or not finite is `None`.
 #[derive(Debug, Clone, PartialEq)]
@@ -193,18 +187,6 @@ pub struct Mistake {
     pub pixels: Vec<u8>,
 }
 
-#[derive(Deserialize)]
-struct WrittenMistake {
-    index: u64,
-    label: usize,
-    predicted: usize,
-    confidence: f64,
-    channels: usize,
-    height: usize,
-    width: usize,
-    pixels: String,
-}
-
 /// Everything a run folder says.
 #[derive(Debug, Clone, Default)]
 pub struct Run {
@@ -238,8 +220,8 @@ impl Run {
             ..Run::default()
         };
         if let Some(text) = run.text("results.csv")? {
-            run.epochs = epochs(
-                &run.whole_lines("results.csv", text, ends_with_a_full_row),
+            run.epochs = read::epochs(
+                &run.whole_lines("results.csv", text, read::ends_with_a_full_row),
                 &folder.join("results.csv"),
             )?;
         }
@@ -247,24 +229,24 @@ impl Run {
             let whole = run.whole_lines("flips.jsonl", text, |line| {
                 serde_json::from_str::<serde_json::Value>(line).is_ok()
             });
-            run.flips = flips(&whole, &folder.join("flips.jsonl"))?;
+            run.flips = read::flips(&whole, &folder.join("flips.jsonl"))?;
         }
         if let Some(text) = run.text("layers.csv")? {
-            run.layers = layers(&text, &folder.join("layers.csv"))?;
+            run.layers = read::layers(&text, &folder.join("layers.csv"))?;
         }
         if let Some(text) = run.text("summary.json")? {
-            run.summary = Some(summary(&text, &folder.join("summary.json"))?);
+            run.summary = Some(read::summary(&text, &folder.join("summary.json"))?);
         }
         if let Some(text) = run.text("confusion.csv")? {
-            run.confusion = Some(confusion(&text, &folder.join("confusion.csv"))?);
+            run.confusion = Some(read::confusion(&text, &folder.join("confusion.csv"))?);
         }
         if let Some(text) = run.text("mistakes.json")? {
-            run.mistakes = mistakes(&text, &folder.join("mistakes.json"))?;
+            run.mistakes = read::mistakes(&text, &folder.join("mistakes.json"))?;
         }
         run.recipe = run.text("recipe.toml")?;
         if let Some(text) = run.text("env.json")? {
-            let value: serde_json::Value = json(&text, &folder.join("env.json"))?;
-            flatten("", &value, &mut run.environment);
+            let value: serde_json::Value = read::json(&text, &folder.join("env.json"))?;
+            read::flatten("", &value, &mut run.environment);
         }
         if run.missing.contains(&"results.csv") && run.missing.contains(&"summary.json") {
             return Err(ReportError::NotARun(folder.to_path_buf()));
@@ -303,7 +285,13 @@ impl Run {
             ));
         }
         let summary = self.summary.as_ref()?;
-        Some((summary.weights?, summary.nonzeros?))
+        // The summary counts biases and the like among what is kept.
+        let (weights, kept) = (summary.weights?, summary.nonzeros?);
+        let others = summary
+            .parameters
+            .unwrap_or(weights)
+            .saturating_sub(weights);
+        Some((weights, kept.saturating_sub(others)))
     }
 
     /// How many epochs the recipe asks for.
@@ -377,7 +365,7 @@ impl Run {
         .into_iter()
         .flatten()
         .map(|folder| folder.join("results.csv"))
-        .find_map(|path| epochs(&fs::read_to_string(&path).ok()?, &path).ok())
+        .find_map(|path| read::epochs(&fs::read_to_string(&path).ok()?, &path).ok())
         .unwrap_or_default()
     }
 }
@@ -391,295 +379,41 @@ pub fn folder_name(folder: &Path) -> String {
     )
 }
 
-fn malformed(path: &Path, line: usize, what: impl Into<String>) -> ReportError {
-    // What a file says may hold line breaks; a message is one line.
-    let what = what.into().replace(['\n', '\r'], " ");
-    ReportError::Malformed {
-        path: path.to_path_buf(),
-        line,
-        what,
-    }
-}
+#[cfg(test)]
+mod tests {
 
-/// A table whose columns are found by name, so that files may grow new ones.
-struct Table<'a> {
-    path: &'a Path,
-    header: Vec<String>,
-    rows: Vec<csv::Record>,
-}
+    use crate::report::sample;
 
-impl<'a> Table<'a> {
-    fn read(text: &str, path: &'a Path) -> Result<Table<'a>, ReportError> {
-        let mut rows = csv::records(text)
-            .map_err(|error| malformed(path, error.line, error.what))?
-            .into_iter();
-        let Some(header) = rows.next() else {
-            return Err(malformed(
-                path,
-                1,
-                "the table is empty, even its header is missing",
-            ));
-        };
-        let rows: Vec<_> = rows.collect();
-        if let Some(row) = rows
-            .iter()
-            .find(|row| row.fields.len() != header.fields.len())
-        {
-            let what = format!(
-                "{} fields where the header has {}",
-                row.fields.len(),
-                header.fields.len()
-            );
-            return Err(malformed(path, row.line, what));
-        }
-        Ok(Table {
-            path,
-            header: header.fields,
-            rows,
-        })
-    }
-
-    fn column(&self, name: &str) -> Result<usize, ReportError> {
-        let position = self.header.iter().position(|column| column == name);
-        position.ok_or_else(|| malformed(self.path, 1, format!("no column '{name}'")))
-    }
-
-    /// A number that must be there.
-    fn number<T: std::str::FromStr>(
-        &self,
-        row: &csv::Record,
-        name: &str,
-    ) -> Result<T, ReportError> {
-        let field = row.fields[self.column(name)?].trim();
-        field
-            .parse()
-            .map_err(|_| malformed(self.path, row.line, format!("'{field}' is no {name}")))
-    }
-
-    /// A number that may be missing with its column, empty or not finite.
-    fn measured(&self, row: &csv::Record, name: &str) -> Result<Option<f64>, ReportError> {
-        match self.column(name) {
-            Ok(column) if !row.fields[column].trim().is_empty() => {
-                Ok(Some(self.number::<f64>(row, name)?).filter(|value| value.is_finite()))
-            }
-            _ => Ok(None),
-        }
-    }
-}
-
-/// Whether the last row of `results.csv` has as many fields as a full one, none of them cut to nothing.
-fn ends_with_a_full_row(line: &str) -> bool {
-    line.split(',').count() >= 13 && !line.ends_with(',')
-}
-
-fn epochs(text: &str, path: &Path) -> Result<Vec<Epoch>, ReportError> {
-    let table = Table::read(text, path)?;
-    let phase = table.column("phase")?;
-    let epoch = |row: &csv::Record| {
-        let sparse = match row.fields[phase].as_str() {
-            "sparse" => true,
-            "dense" => false,
-            other => {
-                return Err(malformed(
-                    path,
-                    row.line,
-                    format!("'{other}' is no phase: dense or sparse"),
-                ));
-            }
-        };
-        Ok(Epoch {
-            epoch: table.number(row, "epoch")?,
-            step: table.number(row, "step")?,
-            sparse,
-            density: table.measured(row, "density")?,
-            lr: table.measured(row, "lr")?,
-            train_loss: table.measured(row, "train_loss")?,
-            train_error: table.measured(row, "train_error")?,
-            validation_loss: table.measured(row, "validation_loss")?,
-            validation_error: table.measured(row, "validation_error")?,
-            gradient_norm: table.measured(row, "gradient_norm")?,
-            nonzeros: table.measured(row, "nonzeros")?.map(|value| value as u64),
-            images_per_second: table.measured(row, "images_per_second")?,
-            seconds: table.measured(row, "seconds")?,
-        })
-    };
-    let rows: Vec<Epoch> = table.rows.iter().map(epoch).collect::<Result<_, _>>()?;
-    if let Some(index) = (1..rows.len()).find(|&index| rows[index].step <= rows[index - 1].step) {
-        return Err(malformed(
-            path,
-            table.rows[index].line,
-            "the step does not grow from row to row",
-        ));
-    }
-    Ok(rows)
-}
-
-fn flips(text: &str, path: &Path) -> Result<Vec<Flip>, ReportError> {
-    let mut flips = Vec::new();
-    for (index, line) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-    {
-        let flip: Flip = serde_json::from_str(line).map_err(|error| {
-            malformed(
-                path,
-                index + 1,
-                format!("{} (column {})", reason(&error), error.column()),
-            )
-        })?;
-        for layer in &flip.layers {
-            if let Some(histogram) = &layer.histogram
-                && (histogram.before.len() != histogram.after.len()
-                    || histogram.before.is_empty()
-                    || histogram.low >= histogram.high
-                    || !(histogram.high - histogram.low).is_finite())
-            {
-                return Err(malformed(
-                    path,
-                    index + 1,
-                    format!("the histogram of layer {} is none", layer.name),
-                ));
-            }
-        }
-        flips.push(flip);
-    }
-    Ok(flips)
-}
-
-fn layers(text: &str, path: &Path) -> Result<Vec<LayerRow>, ReportError> {
-    let table = Table::read(text, path)?;
-    let (name, shape) = (table.column("name")?, table.column("shape")?);
-    let layer = |row: &csv::Record| {
-        let (weights, k) = (table.number(row, "weights")?, table.number(row, "k")?);
-        if k > weights {
-            return Err(malformed(
-                path,
-                row.line,
-                format!("k = {k} is more than {weights} weights"),
-            ));
-        }
-        Ok(LayerRow {
-            name: row.fields[name].clone(),
-            shape: row.fields[shape].clone(),
-            weights,
-            k,
-            density: table.number(row, "density")?,
-            nonzeros: table.measured(row, "nonzeros")?.map(|value| value as u64),
-        })
-    };
-    table.rows.iter().map(layer).collect()
-}
-
-fn summary(text: &str, path: &Path) -> Result<Summary, ReportError> {
-    let summary: Summary = json(text, path)?;
-    if summary.schema != 1 {
-        let what = format!(
-            "schema {} is of a newer skinny, this one reads schema 1",
-            summary.schema
+    #[test]
+    fn weights_are_counted_without_biases() {
+        let mut run = sample::run();
+        assert_eq!(run.weights_and_nonzeros(), Some((430_500, 43_050)));
+        run.layers.clear();
+        assert_eq!(
+            run.weights_and_nonzeros(),
+            Some((430_500, 43_050)),
+            "from the summary"
         );
-        return Err(malformed(path, 1, what));
+        run.summary = None;
+        assert_eq!(run.weights_and_nonzeros(), None);
     }
-    Ok(summary)
-}
 
-fn confusion(text: &str, path: &Path) -> Result<Confusion, ReportError> {
-    let table = Table::read(text, path)?;
-    let labels = table.header[1..].to_vec();
-    if labels.is_empty() || table.rows.len() != labels.len() {
-        let what = format!("{} rows for {} classes", table.rows.len(), labels.len());
-        return Err(malformed(path, 1, what));
+    #[test]
+    fn flips_are_summed_over_layers() {
+        let run = sample::run();
+        let (first, last) = (&run.flips[0], &run.flips[4]);
+        assert_eq!(first.total(|layer| layer.dropped), 430_500 - 43_050);
+        assert_eq!(first.overlap(), None);
+        assert!((0.5..=1.0).contains(&last.overlap().unwrap()));
+        assert!((0.1..1.0).contains(&first.dropped_share().unwrap()));
+        assert_eq!(first.layers[0].name, "conv1");
     }
-    let count = |row: &csv::Record, field: &str| {
-        field
-            .trim()
-            .parse()
-            .map_err(|_| malformed(path, row.line, format!("'{field}' is no count")))
-    };
-    let row = |row: &csv::Record| {
-        row.fields[1..]
-            .iter()
-            .map(|field| count(row, field))
-            .collect()
-    };
-    Ok(Confusion {
-        labels,
-        counts: table.rows.iter().map(row).collect::<Result<_, _>>()?,
-    })
-}
 
-fn mistakes(text: &str, path: &Path) -> Result<Vec<Mistake>, ReportError> {
-    let written: Vec<WrittenMistake> = json(text, path)?;
-    let decode = |(index, mistake): (usize, WrittenMistake)| {
-        // The line on which this entry's index stands, for a file that has one entry per line.
-        let line = text
-            .match_indices("\"pixels\"")
-            .nth(index)
-            .map_or(1, |(at, _)| 1 + text[..at].matches('\n').count());
-        let fail = |what: &str| malformed(path, line, format!("picture {} {what}", mistake.index));
-        if !matches!(mistake.channels, 1 | 3) {
-            return Err(fail(&format!(
-                "has {} channels, not 1 or 3",
-                mistake.channels
-            )));
-        }
-        if ![mistake.height, mistake.width]
-            .iter()
-            .all(|side| (1..=LARGEST_SIDE).contains(side))
-        {
-            return Err(fail(&format!(
-                "is {} × {} pixels",
-                mistake.height, mistake.width
-            )));
-        }
-        let pixels = STANDARD
-            .decode(&mistake.pixels)
-            .map_err(|error| fail(&format!("is not base64: {error}")))?;
-        if pixels.len() != mistake.channels * mistake.height * mistake.width {
-            return Err(fail(&format!(
-                "has {} bytes, its shape says otherwise",
-                pixels.len()
-            )));
-        }
-        Ok(Mistake {
-            index: mistake.index,
-            label: mistake.label,
-            predicted: mistake.predicted,
-            confidence: mistake.confidence,
-            channels: mistake.channels,
-            height: mistake.height,
-            width: mistake.width,
-            pixels,
-        })
-    };
-    written.into_iter().enumerate().map(decode).collect()
-}
-
-fn json<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ReportError> {
-    serde_json::from_str(text).map_err(|error| malformed(path, error.line().max(1), reason(&error)))
-}
-
-/// What serde_json says without its own "at line …".
-fn reason(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.rsplit_once(" at line ")
-        .map_or(text.clone(), |(what, _)| what.to_string())
-}
-
-fn flatten(prefix: &str, value: &serde_json::Value, into: &mut Vec<(String, String)>) {
-    match value {
-        serde_json::Value::Object(entries) => {
-            for (key, value) in entries {
-                let key = if prefix.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{prefix}.{key}")
-                };
-                flatten(&key, value, into);
-            }
-        }
-        serde_json::Value::String(text) => into.push((prefix.to_string(), text.clone())),
-        serde_json::Value::Null => {}
-        other => into.push((prefix.to_string(), other.to_string())),
+    #[test]
+    fn the_recipe_says_how_many_epochs_are_planned() {
+        let mut run = sample::run();
+        assert_eq!(run.planned_epochs(), Some(15));
+        run.recipe = Some("not toml".into());
+        assert_eq!(run.planned_epochs(), None);
     }
 }

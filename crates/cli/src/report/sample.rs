@@ -60,7 +60,11 @@ pub fn write(folder: &Path, sample: &Sample<'_>) {
     for (name, shape, count, _) in LAYERS {
         let k = (count as f64 * sample.density).round() as u64;
         (weights, kept) = (weights + count, kept + k);
-        let _ = writeln!(layers, "{name},{shape},{count},{k},{},{k}", sample.density);
+        let _ = writeln!(
+            layers,
+            "{name}.weight,{shape},{count},{k},{},{k}",
+            sample.density
+        );
     }
     file("layers.csv", layers);
     let counts = confusion_counts(&mut random);
@@ -78,7 +82,7 @@ pub fn write(folder: &Path, sample: &Sample<'_>) {
     let summary = json!({
         "schema": 1, "name": sample.name, "seed": sample.seed, "method": if sample.density < 1.0 { "iht" } else { "dense" },
         "network": "lenet5", "data": "mnist", "status": "finished", "epochs": 15, "steps": 15 * STEPS,
-        "density": sample.density, "parameters": weights + 580, "weights": weights, "nonzeros": kept,
+        "density": sample.density, "parameters": weights + 580, "weights": weights, "nonzeros": kept + 580,
         "dense_bytes": 4 * (weights + 580), "packed_bytes": 4 * (kept + 580) + kept * 5 / 8,
         "best_epoch": 14, "validation_error": 0.0092, "test_error": wrong as f64 / 1e4, "test_loss": 0.0271,
         "seconds": 372.4, "settings_hash": "6f1d0c55a4be9e77",
@@ -169,7 +173,7 @@ fn flips(sample: &Sample<'_>, random: &mut Random) -> String {
             let values = &mut states[index];
             let scale = *weights as f64 / values.len() as f64;
             let k = (*weights as f64 * sample.density).round() as u64;
-            let mut layer = json!({ "name": name, "weights": weights, "k": if threshold { k } else { *weights } });
+            let mut layer = json!({ "name": format!("{name}.weight"), "weights": weights, "k": if threshold { k } else { *weights } });
             if threshold {
                 let count = (values.len() as f64 * sample.density).round() as usize;
                 let mut order: Vec<f64> = values.iter().map(|value| value.abs()).collect();
