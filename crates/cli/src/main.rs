@@ -18,6 +18,13 @@ use output::Output;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // What the libraries have to say, e.g. that files of a folder were passed over.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .without_time()
+        .with_target(false)
+        .init();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -12,7 +12,7 @@ use super::result;
 use super::run::{Flip, Run};
 use super::timeline::Timeline;
 
-/// A table of more rows than this is folded away.
+/// What has more rows than this is folded away.
 const LONG: usize = 30;
 
 /// The figures of one run by where they stand.
@@ -407,12 +407,12 @@ fn flips(run: &Run) -> String {
     folded(table(&header, &rows, |_| false), rows.len(), "flips")
 }
 
-/// A long table behind a line that opens it.
-fn folded(table: String, rows: usize, of: &str) -> String {
+/// What is long behind a line that opens it.
+fn folded(content: String, rows: usize, of: &str) -> String {
     if rows > LONG {
-        format!("<details><summary>{rows} {of}</summary>{table}</details>\n")
+        format!("<details><summary>{rows} {of}</summary>{content}</details>\n")
     } else {
-        table
+        content
     }
 }
 
@@ -424,10 +424,11 @@ fn reproduce(run: &Run) -> String {
             shell_word(&run.folder.join("recipe.toml").to_string_lossy())
         );
         let _ = writeln!(html, "<pre class=\"command\">{}</pre>", escape(&command));
+        let settings = format!("<pre>{}</pre>", escape(recipe.trim_end()));
         let _ = writeln!(
             html,
-            "<h4>Settings (recipe.toml)</h4><pre>{}</pre>",
-            escape(recipe.trim_end())
+            "<h4>Settings (recipe.toml)</h4>{}",
+            folded(settings, recipe.lines().count(), "lines")
         );
     }
     if !run.environment.is_empty() {

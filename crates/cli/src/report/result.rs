@@ -224,13 +224,19 @@ pub fn facts(run: &Run) -> String {
                 .test_loss
                 .map(|loss| format!("test loss {}", number::value(loss))),
         );
-        let best = summary
-            .validation_error
-            .map(|error| format!("validation error {}", number::percent(error)));
-        facts.extend(best.map(|best| match summary.best_epoch {
-            Some(epoch) => format!("{best}, best at epoch {epoch}"),
-            None => best,
-        }));
+        facts.extend(
+            summary
+                .validation_error
+                .map(|error| format!("validation error {}", number::percent(error))),
+        );
+        facts.extend(summary.best_epoch.zip(summary.best_validation_error).map(
+            |(epoch, error)| {
+                format!(
+                    "best validation error {} at epoch {epoch}",
+                    number::percent(error)
+                )
+            },
+        ));
     }
     let seconds = run.summary.as_ref().and_then(|summary| summary.seconds);
     facts.extend(
@@ -321,14 +327,20 @@ pub fn side_by_side(runs: &[Member<'_>]) -> String {
         ]);
     }
     let single = rows.len();
-    for (name, errors, validations, densities) in groups(runs) {
-        let spread = |values: &[f64]| (values.len() > 1).then(|| mean_and_deviation(values));
-        let mut row = vec![Cell::Text(name), Cell::Text(String::new())];
-        row.push(known(densities.first().copied().map(number::short_percent)));
-        row.push(known(spread(&errors)));
-        row.push(Cell::Number(String::new()));
-        row.push(known(spread(&validations)));
-        row.extend((0..3).map(|_| Cell::Number(String::new())));
+    let spread = |values: &[f64]| known((values.len() > 1).then(|| mean_and_deviation(values)));
+    for group in groups(runs) {
+        let mut row = vec![
+            Cell::Text(format!(
+                "mean ± standard deviation of {}",
+                group.test_errors.len()
+            )),
+            Cell::Text(group.method.into()),
+            known(group.density.map(number::short_percent)),
+            spread(&group.test_errors),
+            Cell::Number(String::new()),
+            spread(&group.validation_errors),
+        ];
+        row.resize(header.len(), Cell::Number(String::new()));
         rows.push(row);
     }
     table(&header, &rows, |row| row >= single)
@@ -347,54 +359,47 @@ pub fn swatch(ink: &str, dashed: bool) -> String {
     )
 }
 
-type Group = (String, Vec<f64>, Vec<f64>, Vec<f64>);
+/// What runs that differ only in their seed have come to.
+struct Group<'a> {
+    settings: &'a str,
+    method: &'a str,
+    density: Option<f64>,
+    test_errors: Vec<f64>,
+    validation_errors: Vec<f64>,
+}
 
-/// Finished runs of the same method, network, data and density, where there are at least two.
-fn groups(runs: &[Member<'_>]) -> Vec<Group> {
-    let mut groups: Vec<(_, usize, Group)> = Vec::new();
+/// Finished runs of the same settings, where there are at least two.
+fn groups<'a>(runs: &'a [Member<'_>]) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
     for Member { run, .. } in runs {
         let Some(summary) = &run.summary else {
             continue;
         };
-        let Some(error) = summary.test_error else {
+        let (Some(settings), Some(error)) = (&summary.settings_hash, summary.test_error) else {
             continue;
         };
-        let (weights, kept) = run.weights_and_nonzeros().unwrap_or((1, 1));
-        let key = (
-            &summary.method,
-            &summary.network,
-            &summary.data,
-            weights,
-            kept,
-        );
         let index = groups
             .iter()
-            .position(|(other, ..)| *other == key)
+            .position(|group| group.settings == settings)
             .unwrap_or_else(|| {
-                groups.push((key, 0, Group::default()));
+                groups.push(Group {
+                    settings,
+                    method: summary.method.as_deref().unwrap_or("run"),
+                    density: run
+                        .weights_and_nonzeros()
+                        .map(|(weights, kept)| kept as f64 / weights.max(1) as f64),
+                    test_errors: Vec::new(),
+                    validation_errors: Vec::new(),
+                });
                 groups.len() - 1
             });
-        let (_, count, (_, errors, validations, densities)) = &mut groups[index];
-        *count += 1;
-        errors.push(error);
-        validations.extend(summary.validation_error);
-        densities.push(kept as f64 / weights.max(1) as f64);
+        groups[index].test_errors.push(error);
+        groups[index]
+            .validation_errors
+            .extend(summary.validation_error);
     }
+    groups.retain(|group| group.test_errors.len() > 1);
     groups
-        .into_iter()
-        .filter(|(_, count, _)| *count > 1)
-        .map(
-            |((method, ..), count, (_, errors, validations, densities))| {
-                let method = method.as_deref().unwrap_or("run");
-                (
-                    format!("mean ± standard deviation of {count} × {method}"),
-                    errors,
-                    validations,
-                    densities,
-                )
-            },
-        )
-        .collect()
 }
 
 /// Mean and sample standard deviation of fractions, as percentages.
@@ -494,7 +499,7 @@ mod tests {
         let (mut one, mut two, mut other) = (sample::run(), sample::run(), sample::run());
         one.summary.as_mut().unwrap().test_error = Some(0.007);
         two.summary.as_mut().unwrap().test_error = Some(0.009);
-        other.summary.as_mut().unwrap().method = Some("dense".into());
+        other.summary.as_mut().unwrap().settings_hash = Some("another".into());
         let member = |run, label: &str| Member {
             run,
             label: label.into(),
@@ -503,7 +508,7 @@ mod tests {
         };
         let runs = [member(&one, "a"), member(&two, "b"), member(&other, "c")];
         let html = side_by_side(&runs);
-        assert!(html.contains("mean ± standard deviation of 2 × iht"));
+        assert!(html.contains("<td>mean ± standard deviation of 2</td><td>iht</td>"));
         assert!(html.contains("0.80 ± 0.14\u{a0}%"));
         assert_eq!(html.matches("class=\"strong\"").count(), 1);
     }

@@ -150,6 +150,7 @@ pub struct Summary {
     pub dense_bytes: Option<u64>,
     pub packed_bytes: Option<u64>,
     pub best_epoch: Option<u64>,
+    pub best_validation_error: Option<f64>,
     pub validation_error: Option<f64>,
     pub test_error: Option<f64>,
     pub test_loss: Option<f64>,

@@ -427,7 +427,7 @@ fn several_runs_are_compared() {
         "4 runs compared",
         "lenet5-iht-10x, seed 1",
         "lenet5-iht-10x, seed 2",
-        "mean ± standard deviation of 2 × iht",
+        "mean ± standard deviation of 2",
         "Validation error of every run",
     ] {
         assert!(page.contains(text), "{text}");
