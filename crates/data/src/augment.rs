@@ -276,8 +276,8 @@ fn affine(
         .chunks_exact_mut(height * width)
         .zip(image.chunks_exact(height * width))
     {
-        let pixel = |y: f32, x: f32| {
-            if y >= 0.0 && x >= 0.0 && y < height as f32 && x < width as f32 {
+        let pixel = |y: i32, x: i32| {
+            if (0..height as i32).contains(&y) && (0..width as i32).contains(&x) {
                 source[y as usize * width + x as usize]
             } else {
                 fill
@@ -289,17 +289,27 @@ fn affine(
                 let dx = column as f32 - centre_x;
                 let x = centre_x + map.xx * dx + map.xy * dy;
                 let y = centre_y + map.yx * dx + map.yy * dy;
-                let (left, top) = (x.floor(), y.floor());
-                let (right_part, lower_part) = (x - left, y - top);
+                let (left, right_part) = floor(x, width);
+                let (top, lower_part) = floor(y, height);
                 let upper =
-                    pixel(top, left) * (1.0 - right_part) + pixel(top, left + 1.0) * right_part;
-                let lower = pixel(top + 1.0, left) * (1.0 - right_part)
-                    + pixel(top + 1.0, left + 1.0) * right_part;
+                    pixel(top, left) * (1.0 - right_part) + pixel(top, left + 1) * right_part;
+                let lower = pixel(top + 1, left) * (1.0 - right_part)
+                    + pixel(top + 1, left + 1) * right_part;
                 *value = upper * (1.0 - lower_part) + lower * lower_part;
             }
         }
     }
     image.copy_from_slice(scratch);
+}
+
+/// The pixel at or before position `at`, and how far behind it the position is, 0 to 1. Positions at which
+/// everything is outside the `size` pixels are moved to the next such position. (`f32::floor` is a
+/// call on processors that are not known to have an instruction for it.)
+fn floor(at: f32, size: usize) -> (i32, f32) {
+    let at = at.clamp(-1.0, size as f32);
+    let towards_zero = at as i32;
+    let below = towards_zero - i32::from(towards_zero as f32 > at);
+    (below, at - below as f32)
 }
 
 #[cfg(test)]
@@ -435,6 +445,22 @@ mod tests {
             (sheared[5 + 1] - 50.0).abs() < 1e-3,
             "a row above it moves left"
         );
+    }
+
+    #[test]
+    fn positions_are_divided_into_pixel_and_part() {
+        for (at, expected) in [
+            (0.0, (0, 0.0)),
+            (1.25, (1, 0.25)),
+            (-0.25, (-1, 0.75)),
+            (-1.0, (-1, 0.0)),
+            (-7.5, (-1, 0.0)),
+            (4.5, (4, 0.5)),
+            (5.0, (5, 0.0)),
+            (1e30, (5, 0.0)),
+        ] {
+            assert_eq!(floor(at, 5), expected, "{at}");
+        }
     }
 
     #[test]
