@@ -412,7 +412,8 @@ fn draw(chart: Chart<'_>, series: &[Series]) -> Option<Figure> {
 /// The range of a vertical axis: logarithmic where the values span a lot, else from zero. `None` without values.
 fn range(values: impl Iterator<Item = f64>) -> Option<((f64, f64), Scale)> {
     let (mut least, mut most, mut any) = (f64::INFINITY, 0.0f64, false);
-    for value in values {
+    // What overflows every plot is drawn beyond its edge.
+    for value in values.map(|value| value.min(1e30)) {
         any = true;
         most = most.max(value);
         if value > 0.0 {

@@ -130,11 +130,9 @@ fn overlap(run: &Run) -> Option<Figure> {
         .filter(|flip| flip.layers.iter().any(|layer| known(layer).is_some()))
         .collect();
     let last = flips.last()?;
-    let names: Vec<&str> = last
-        .layers
-        .iter()
-        .map(|layer| layer.name.as_str())
-        .collect();
+    // A layer that keeps everything has no support that could change.
+    let changing = last.layers.iter().filter(|layer| known(layer).is_some());
+    let names: Vec<&str> = changing.map(|layer| layer.name.as_str()).collect();
     let curve = |name: &str| -> Vec<(f64, f64)> {
         flips
             .iter()
@@ -218,9 +216,14 @@ fn overlap_frame<'a>(
 
 /// A row per layer with a bar per run.
 fn densities(runs: &[Member<'_>]) -> Option<Figure> {
-    let budgets: Vec<_> = runs.iter().map(|member| budget(member.run)).collect();
+    let known =
+        |member: &'_ Member<'_>| Some(budget(member.run)).filter(|layers| !layers.is_empty());
+    let budgets: Vec<_> = runs
+        .iter()
+        .filter_map(|member| Some((member, known(member)?)))
+        .collect();
     let mut names: Vec<&str> = Vec::new();
-    for (name, ..) in budgets.iter().flatten() {
+    for (name, ..) in budgets.iter().flat_map(|(_, layers)| layers) {
         if !names.contains(&name.as_str()) {
             names.push(name);
         }
@@ -228,8 +231,8 @@ fn densities(runs: &[Member<'_>]) -> Option<Figure> {
     if names.is_empty() {
         return None;
     }
-    let dot_row = 11.0;
-    let row_height = 14.0 + dot_row * runs.len() as f64;
+    let bar_row = 11.0;
+    let row_height = 14.0 + bar_row * budgets.len() as f64;
     let title = "Density per layer";
     let mut canvas = Canvas::new(SIZE.0, 46.0 + row_height * names.len() as f64);
     canvas.bold((12.0, 24.0), title, 15, Anchor::Start, ink::TEXT);
@@ -238,24 +241,24 @@ fn densities(runs: &[Member<'_>]) -> Option<Figure> {
     for (row, name) in names.iter().enumerate() {
         let top = 40.0 + row_height * row as f64;
         canvas.text(
-            (left - 8.0, top + row_height / 2.0),
+            (left - 8.0, top + (row_height - 14.0) / 2.0 + 4.0),
             &fit(name, 12, left - 16.0),
             12,
             Anchor::End,
             ink::TEXT,
         );
-        for (index, budget) in budgets.iter().enumerate() {
-            let Some((_, weights, k)) = budget.iter().find(|layer| layer.0 == *name) else {
+        for (index, (member, layers)) in budgets.iter().enumerate() {
+            let Some((_, weights, k)) = layers.iter().find(|layer| layer.0 == *name) else {
                 continue;
             };
-            let y = top + dot_row * index as f64;
+            let y = top + bar_row * index as f64;
             let label = number::short_percent(share(*k, *weights));
-            canvas.hint(&format!("{}: {label}", runs[index].label));
+            canvas.hint(&format!("{}: {label}", member.label));
             canvas.rect((left, y + 2.0), (width, 7.0), ink::GRID, 1.0);
             canvas.rect(
                 (left, y + 2.0),
                 ((width * share(*k, *weights)).clamp(1.0, width), 7.0),
-                runs[index].ink,
+                member.ink,
                 1.0,
             );
             canvas.end_hint();

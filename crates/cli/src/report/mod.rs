@@ -144,7 +144,7 @@ fn members(runs: &[Run]) -> Vec<Member<'_>> {
     let mut labels: Vec<String> = runs.iter().map(Run::name).collect();
     let names = labels.clone();
     for (run, label) in runs.iter().zip(&mut labels) {
-        if let Some(seed) = run.summary.as_ref().and_then(|summary| summary.seed)
+        if let Some(seed) = run.seed()
             && repeated(&names, label)
         {
             *label = format!("{label}, seed {seed}");

@@ -39,6 +39,9 @@ fn confusion(confusion: &Confusion) -> Option<Figure> {
     let cell = ((SIZE.0 - left - 58.0) / classes as f64).min(40.0);
     let roomy = cell >= 13.0;
     let side = cell * classes as f64;
+    // Cells too small to be told apart are drawn only where something was counted.
+    let spread = cell < 6.0;
+    let gap = if spread { 0.0 } else { 1.0 };
     let mut canvas = Canvas::new(SIZE.0, top + side + 12.0);
     canvas.bold(
         (12.0, 24.0),
@@ -64,6 +67,9 @@ fn confusion(confusion: &Confusion) -> Option<Figure> {
         });
     let (most, from, to) =
         worst.max_by_key(|(count, row, column)| (*count, std::cmp::Reverse((*row, *column))))?;
+    if spread {
+        canvas.rect((left, top), (side, side), ink::GRID, 0.45);
+    }
     for (row, counts) in confusion.counts.iter().enumerate() {
         let total: u64 = counts.iter().sum();
         let y = top + cell * row as f64;
@@ -92,8 +98,9 @@ fn confusion(confusion: &Confusion) -> Option<Figure> {
             }
         }
         for (column, &count) in counts.iter().enumerate() {
-            let corner = (left + cell * column as f64 + 0.5, y + 0.5);
+            let corner = (left + cell * column as f64 + gap / 2.0, y + gap / 2.0);
             let (color, opacity) = match (row == column, count) {
+                (_, 0) if spread => continue,
                 (_, 0) => (ink::GRID, 0.45),
                 (true, _) => (ink::KEPT, 0.1 + 0.5 * count as f64 / total as f64),
                 (false, _) => (ink::WRONG, 0.12 + 0.5 * (count as f64 / most as f64).sqrt()),
@@ -102,15 +109,12 @@ fn confusion(confusion: &Confusion) -> Option<Figure> {
                 "{} → {}: {count}",
                 confusion.labels[row], confusion.labels[column]
             ));
-            canvas.rect(corner, (cell - 1.0, cell - 1.0), color, opacity);
-            if count > 0 && roomy && text_width(&count.to_string(), size) <= cell + 2.0 {
-                canvas.text(
-                    (corner.0 + cell / 2.0 - 0.5, middle),
-                    &count.to_string(),
-                    size,
-                    Anchor::Middle,
-                    ink::TEXT,
-                );
+            let drawn = (cell - gap).max(1.2);
+            canvas.rect(corner, (drawn, drawn), color, opacity);
+            let text = count.to_string();
+            if count > 0 && roomy && text_width(&text, size) <= cell + 2.0 {
+                let centre = corner.0 + (cell - gap) / 2.0;
+                canvas.text((centre, middle), &text, size, Anchor::Middle, ink::TEXT);
             }
             canvas.end_hint();
         }
@@ -259,6 +263,12 @@ mod tests {
         let figure = super::confusion(&many).unwrap();
         assert!(figure.caption.contains("every one is right"));
         assert!(figure.canvas.width() == SIZE.0 && figure.canvas.height() < 600.0);
+        let thousand = Confusion {
+            labels: labels(1000),
+            counts: counts(1000),
+        };
+        let svg = super::confusion(&thousand).unwrap().canvas.svg_file();
+        assert!(svg.len() < 300_000, "{} bytes", svg.len());
         let one = Confusion {
             labels: labels(1),
             counts: counts(1),

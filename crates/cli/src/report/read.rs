@@ -27,8 +27,16 @@ struct WrittenMistake {
 }
 
 fn malformed(path: &Path, line: usize, what: impl Into<String>) -> ReportError {
-    // What a file says may hold line breaks; a message is one line.
-    let what = what.into().replace(['\n', '\r'], " ");
+    // What a file says may be long and hold line breaks; a message is one short line.
+    let what = what.into();
+    let plain = |character: char| {
+        if character.is_control() {
+            ' '
+        } else {
+            character
+        }
+    };
+    let what = what.chars().take(300).map(plain).collect();
     ReportError::Malformed {
         path: path.to_path_buf(),
         line,
@@ -91,6 +99,13 @@ impl<'a> Table<'a> {
             .map_err(|_| malformed(self.path, row.line, format!("'{field}' is no {name}")))
     }
 
+    /// A count that must be there.
+    fn count(&self, row: &csv::Record, name: &str) -> Result<u64, ReportError> {
+        let count = self.number(row, name)?;
+        countable([count]).map_err(|what| malformed(self.path, row.line, what))?;
+        Ok(count)
+    }
+
     /// A number that may be missing with its column, empty or not finite.
     fn measured(&self, row: &csv::Record, name: &str) -> Result<Option<f64>, ReportError> {
         match self.column(name) {
@@ -123,8 +138,8 @@ pub fn epochs(text: &str, path: &Path) -> Result<Vec<Epoch>, ReportError> {
             }
         };
         Ok(Epoch {
-            epoch: table.number(row, "epoch")?,
-            step: table.number(row, "step")?,
+            epoch: table.count(row, "epoch")?,
+            step: table.count(row, "step")?,
             sparse,
             density: table.measured(row, "density")?,
             lr: table.measured(row, "lr")?,
@@ -165,6 +180,19 @@ pub fn flips(text: &str, path: &Path) -> Result<Vec<Flip>, ReportError> {
         })?;
         for layer in &mut flip.layers {
             layer.name = short(&layer.name);
+            let bins = layer
+                .histogram
+                .iter()
+                .flat_map(|histogram| [&histogram.before, &histogram.after]);
+            let own = [
+                layer.weights,
+                layer.k,
+                layer.kept,
+                layer.dropped,
+                layer.reactivated,
+            ];
+            countable(bins.flatten().copied().chain(own))
+                .map_err(|what| malformed(path, index + 1, what))?;
             // Of a layer whose weights are all zero there is nothing to draw.
             layer
                 .histogram
@@ -182,9 +210,19 @@ pub fn flips(text: &str, path: &Path) -> Result<Vec<Flip>, ReportError> {
                 ));
             }
         }
+        countable([flip.step]).map_err(|what| malformed(path, index + 1, what))?;
         flips.push(flip);
     }
     Ok(flips)
+}
+
+/// Refuses counts that no network reaches, so that sums of counts never overflow.
+fn countable(counts: impl IntoIterator<Item = u64>) -> Result<(), String> {
+    let largest = 1u64 << 48;
+    match counts.into_iter().find(|count| *count > largest) {
+        Some(count) => Err(format!("the count {count} is too large")),
+        None => Ok(()),
+    }
 }
 
 /// The name of a layer from that of its weights: only weights are ever thresholded.
@@ -196,7 +234,7 @@ pub fn layers(text: &str, path: &Path) -> Result<Vec<LayerRow>, ReportError> {
     let table = Table::read(text, path)?;
     let (name, shape) = (table.column("name")?, table.column("shape")?);
     let layer = |row: &csv::Record| {
-        let (weights, k) = (table.number(row, "weights")?, table.number(row, "k")?);
+        let (weights, k) = (table.count(row, "weights")?, table.count(row, "k")?);
         if k > weights {
             return Err(malformed(
                 path,
@@ -218,6 +256,14 @@ pub fn layers(text: &str, path: &Path) -> Result<Vec<LayerRow>, ReportError> {
 
 pub fn summary(text: &str, path: &Path) -> Result<Summary, ReportError> {
     let summary: Summary = json(text, path)?;
+    let counts = [
+        summary.weights,
+        summary.parameters,
+        summary.nonzeros,
+        summary.dense_bytes,
+        summary.packed_bytes,
+    ];
+    countable(counts.into_iter().flatten()).map_err(|what| malformed(path, 1, what))?;
     if summary.schema != 1 {
         let what = format!(
             "schema {} is of a newer skinny, this one reads schema 1",
@@ -239,7 +285,9 @@ pub fn confusion(text: &str, path: &Path) -> Result<Confusion, ReportError> {
         field
             .trim()
             .parse()
-            .map_err(|_| malformed(path, row.line, format!("'{field}' is no count")))
+            .ok()
+            .filter(|count| countable([*count]).is_ok())
+            .ok_or_else(|| malformed(path, row.line, format!("'{field}' is no count")))
     };
     let row = |row: &csv::Record| {
         row.fields[1..]

@@ -256,11 +256,20 @@ impl Run {
         Ok(run)
     }
 
-    /// The run's name: as written at its end, else the name of its folder.
+    /// The run's name: as written at its end, else that of its recipe, else that of its folder.
     pub fn name(&self) -> String {
+        let written = self.summary.as_ref().map(|summary| summary.name.clone());
+        let asked = || Some(self.settings()?.get("name")?.as_str()?.to_string());
+        written
+            .or_else(asked)
+            .unwrap_or_else(|| folder_name(&self.folder))
+    }
+
+    /// The run's seed, from where its name is from.
+    pub fn seed(&self) -> Option<u64> {
         match &self.summary {
-            Some(summary) => summary.name.clone(),
-            None => folder_name(&self.folder),
+            Some(summary) => summary.seed,
+            None => self.settings()?.get("seed")?.as_integer()?.try_into().ok(),
         }
     }
 
@@ -297,13 +306,13 @@ impl Run {
 
     /// How many epochs the recipe asks for.
     pub fn planned_epochs(&self) -> Option<u64> {
-        let recipe: toml::Table = self.recipe.as_deref()?.parse().ok()?;
-        recipe
-            .get("train")?
-            .get("epochs")?
-            .as_integer()?
-            .try_into()
-            .ok()
+        let epochs = self.settings()?.get("train")?.get("epochs")?.as_integer()?;
+        epochs.try_into().ok()
+    }
+
+    /// The recipe's keys. The report shows its text; what cannot be read as TOML only says less.
+    fn settings(&self) -> Option<toml::Table> {
+        self.recipe.as_deref()?.parse().ok()
     }
 
     /// Reads one file of the folder; a missing one is noted.
@@ -411,10 +420,19 @@ mod tests {
     }
 
     #[test]
-    fn the_recipe_says_how_many_epochs_are_planned() {
+    fn an_unfinished_run_is_named_by_its_recipe() {
         let mut run = sample::run();
-        assert_eq!(run.planned_epochs(), Some(15));
+        run.summary = None;
+        run.recipe = Some("name = \"asked\"\nseed = 4\ntrain = { epochs = 15 }".into());
+        assert_eq!(
+            (run.name().as_str(), run.seed(), run.planned_epochs()),
+            ("asked", Some(4), Some(15))
+        );
         run.recipe = Some("not toml".into());
-        assert_eq!(run.planned_epochs(), None);
+        run.folder = "somewhere/here".into();
+        assert_eq!(
+            (run.name().as_str(), run.seed(), run.planned_epochs()),
+            ("here", None, None)
+        );
     }
 }

@@ -372,6 +372,90 @@ fn malformed_files_are_one_line_with_file_and_line() {
     );
 }
 
+/// Every file cut at many places and with many bytes changed: a report or one line, never a panic.
+#[test]
+fn damaged_files_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    sample::write(folder.path(), &Sample::default());
+    let runs = [folder.path().to_path_buf()];
+    let (mut reports, mut refusals) = (0, 0);
+    for file in [
+        "results.csv",
+        "flips.jsonl",
+        "layers.csv",
+        "summary.json",
+        "confusion.csv",
+        "mistakes.json",
+        "env.json",
+    ] {
+        let path = folder.path().join(file);
+        let whole = fs::read(&path).unwrap();
+        for case in 0..24 {
+            let place = (case * 7919 + case * case * 31) % whole.len();
+            let mut damaged = whole.clone();
+            match case % 4 {
+                0 => damaged.truncate(place),
+                1 => damaged[place] = b"9-,\"\n{x\xff"[case / 4],
+                2 => damaged.splice(place..place, *b"99999999999").for_each(drop),
+                _ => damaged
+                    .drain(place..(place + 40).min(whole.len()))
+                    .for_each(drop),
+            }
+            fs::write(&path, damaged).unwrap();
+            match compose(&runs) {
+                Ok(report) => {
+                    offline(&report.page);
+                    reports += 1;
+                }
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(
+                        message.contains(file) && !message.contains('\n'),
+                        "{message}"
+                    );
+                    refusals += 1;
+                }
+            }
+        }
+        fs::write(&path, whole).unwrap();
+    }
+    assert!(
+        reports > 10 && refusals > 50,
+        "{reports} reports, {refusals} refusals"
+    );
+}
+
+#[test]
+fn numbers_beyond_all_bounds_are_drawn_or_refused() {
+    let report = report_of(&Sample::default(), |folder| {
+        let flips = fs::read_to_string(folder.join("flips.jsonl")).unwrap();
+        let (first, rest) = flips.split_once('\n').unwrap();
+        let first = first.replacen("\"loss_after\":", "\"loss_after\":1e308,\"was\":", 1);
+        fs::write(folder.join("flips.jsonl"), format!("{first}\n{rest}")).unwrap();
+        let results = fs::read_to_string(folder.join("results.csv")).unwrap();
+        let mut lines: Vec<String> = results.lines().map(str::to_string).collect();
+        lines[3] = "3,1290,dense,1e300,-1e300,1e308,-5,1e-320,1e200,0,0,0,0".into();
+        fs::write(folder.join("results.csv"), lines.join("\n")).unwrap();
+    });
+    let report = report.unwrap();
+    offline(&report.page);
+    for (name, canvas) in &report.drawings {
+        let svg = canvas.svg_file();
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}");
+    }
+    let report = report_of(&Sample::default(), |folder| {
+        let text = "name,shape,weights,k,density,nonzeros\na,1,18446744073709551615,1,1,1\n";
+        fs::write(folder.join("layers.csv"), text).unwrap();
+    });
+    assert!(
+        report
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("layers.csv, line 2: the count")
+    );
+}
+
 #[test]
 fn what_is_no_run_is_refused() {
     let empty = tempfile::tempdir().unwrap();

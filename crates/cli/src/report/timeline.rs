@@ -103,8 +103,8 @@ fn steps_per_epoch(run: &Run) -> f64 {
     of_rows
         .filter(|steps| *steps > 0.0)
         .or_else(of_flips)
-        .filter(|steps| *steps > 0.0 && steps.is_finite())
-        .unwrap_or(1.0)
+        .filter(|steps| steps.is_finite())
+        .map_or(1.0, |steps| steps.max(1e-3))
 }
 
 #[cfg(test)]

@@ -36,7 +36,6 @@ pub struct Axes {
     /// The drawing so far.
     pub canvas: Canvas,
     map: ComputedLayout,
-    log: bool,
 }
 
 /// What [`Axes::new`] draws first.
@@ -135,20 +134,13 @@ impl Axes {
                 x += entry_width(name);
             }
         }
-        Axes {
-            canvas,
-            map,
-            log: frame.scale == Scale::Log,
-        }
+        Axes { canvas, map }
     }
 
-    /// Where data lie on the canvas; values below a logarithmic axis lie on its lower end.
+    /// Where data lie on the canvas; values beyond the end of an axis lie on its end.
     pub fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
-        let y = if self.log {
-            y.max(self.map.y_range.0)
-        } else {
-            y
-        };
+        let within = |value: f64, (least, most): (f64, f64)| value.max(least).min(most);
+        let (x, y) = (within(x, self.map.x_range), within(y, self.map.y_range));
         (self.map.map_x(x), self.map.map_y(y))
     }
 
@@ -258,6 +250,7 @@ mod tests {
             bottom,
             "zero lies on the end of a logarithmic axis"
         );
+        assert_eq!(axes.at((99.0, 1e300)), axes.at((10.0, 1.0)));
     }
 
     #[test]
