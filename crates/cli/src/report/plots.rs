@@ -101,7 +101,7 @@ pub enum Anchor {
 
 /// About how wide a text is, in units of a canvas.
 pub fn text_width(text: &str, size: u32) -> f64 {
-    text.chars().count() as f64 * f64::from(size) * 0.56
+    text.chars().count() as f64 * f64::from(size) * 0.53
 }
 
 /// `text` cut to `width` with an ellipsis.
