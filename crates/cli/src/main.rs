@@ -11,10 +11,11 @@ mod report;
 use std::process::ExitCode;
 
 use clap::Parser;
+use serde_json::json;
 
 use arguments::{Arguments, Verb};
 use failure::Failure;
-use output::Output;
+use output::{Output, note};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -28,7 +29,14 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("skinny: {}", failure.message);
+            note!("skinny: {}", failure.message);
+            let output = Output {
+                json: arguments.json,
+            };
+            // The exit code tells it too, if nobody reads this any more.
+            let _ = output.object(&json!({
+                "event": "error", "code": failure.code, "message": failure.message,
+            }));
             ExitCode::from(failure.code)
         }
     }

@@ -29,13 +29,27 @@ impl Output {
     }
 }
 
-/// A line on standard output; a reader that has gone away (`skinny recipes | head`) is no failure.
 fn print(text: &str) -> Result<(), Failure> {
-    match writeln!(io::stdout().lock(), "{text}") {
+    write(format!("{text}\n").as_bytes())
+}
+
+/// Writes to standard output; a reader that has gone away (`skinny recipes | head`) is no failure.
+pub fn write(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
 }
+
+/// A line on standard error. One that cannot be written is lost, but the work goes on (`skinny train 2>&1 | head`).
+macro_rules! note {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr().lock(), $($text)*);
+    }};
+}
+pub(crate) use note;
 
 /// `1234567` as `1,234,567`.
 pub fn thousands(number: u64) -> String {

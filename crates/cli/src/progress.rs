@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use skinny::train::{EpochRow, Event, FlipRecord, Resolved, Summary};
 
-use crate::output::{Output, duration};
+use crate::output::{Output, duration, note};
 
 /// Shows the events of one run.
 pub struct Display {
@@ -84,7 +84,7 @@ impl Display {
             bar.finish_and_clear();
         }
         if let Some(summary) = summary {
-            eprintln!(
+            note!(
                 "{}: done in {}",
                 summary.name,
                 duration(self.started.elapsed().as_secs_f64())
@@ -113,8 +113,8 @@ impl Display {
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| note!("{text}")),
+            None => note!("{text}"),
         }
     }
 

@@ -16,10 +16,9 @@
 //! let options = JobOptions {
 //!     roots: DataRoots::new(None),
 //!     threads: 2,
-//!     init: None,
 //!     environment: Default::default(),
 //! };
-//! let summary = Job::start(recipe, None, &options)?.run(&mut |_| {}, &AtomicBool::new(false))?;
+//! let summary = Job::start(recipe, None, &options)?.run(None, &mut |_| {}, &AtomicBool::new(false))?;
 //! println!("{} of {} parameters, {:.2} % error", summary.nonzeros, summary.parameters, 100.0 * summary.test_error);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

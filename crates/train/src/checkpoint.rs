@@ -1,7 +1,7 @@
 //! The whole state of a run between two steps, in one safetensors file.
 //!
 //! Everything else about a run is a function of the recipe and the step, so weights, slots, averages, masks and
-//! the log so far are all there is to keep. The file carries a SHA-256 of its tensors.
+//! the log so far are all there is to keep. The file carries a SHA-256 of all of it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -72,20 +72,12 @@ pub fn save(
         updates: engine.updates(),
         progress: progress.clone(),
     };
+    let state = serde_json::to_string(&header).expect("progress is plain data");
+    let parts = (tensors.iter()).map(|(name, t)| (name.as_str(), &t.bytes[..]));
     let metadata = HashMap::from([
         ("format".to_string(), FORMAT.to_string()),
-        (
-            "sha256".to_string(),
-            digest(
-                tensors
-                    .iter()
-                    .map(|(name, t)| (name.as_str(), &t.bytes[..])),
-            ),
-        ),
-        (
-            "state".to_string(),
-            serde_json::to_string(&header).expect("progress is plain data"),
-        ),
+        ("sha256".to_string(), digest(&state, parts)),
+        ("state".to_string(), state),
     ]);
     let bytes =
         safetensors::serialize(&tensors, Some(metadata)).map_err(|error| TrainError::Write {
@@ -137,17 +129,21 @@ pub fn load(
     for (name, view) in file.iter() {
         tensors.insert(name, view);
     }
-    if entries.get("sha256") != Some(&digest(tensors.iter().map(|(name, t)| (*name, t.data())))) {
+    let state = entries.get("state").map_or("", String::as_str);
+    let parts = tensors.iter().map(|(name, t)| (*name, t.data()));
+    if entries.get("sha256") != Some(&digest(state, parts)) {
         return Err(damaged("its checksum does not match"));
     }
-    let header: Header = entries
-        .get("state")
-        .and_then(|text| serde_json::from_str(text).ok())
-        .ok_or_else(|| damaged("its state is not readable"))?;
+    let header: Header =
+        serde_json::from_str(state).map_err(|_| damaged("its state is not readable"))?;
     if header.settings_hash != resolved.settings_hash || header.seed != resolved.recipe.seed {
-        return Err(refuse(
-            "the checkpoint belongs to another recipe, network or seed than the folder's recipe.toml".into(),
-        ));
+        return Err(TrainError::Read {
+            path: path.to_path_buf(),
+            reason: "the checkpoint belongs to another recipe, network or seed than the folder's recipe.toml"
+                .into(),
+            cure: "put recipe.toml back as it was, or train the changed recipe in another folder with --out DIR"
+                .into(),
+        });
     }
     let parameters = engine.graph().parameters.clone();
     let floats = |name: String, length: usize| -> Result<Vec<f32>, TrainError> {
@@ -194,8 +190,10 @@ pub fn load(
     Ok((header.progress, memory))
 }
 
-fn digest<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+fn digest<'a>(state: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut hasher = Sha256::new();
+    hasher.update((state.len() as u64).to_le_bytes());
+    hasher.update(state.as_bytes());
     for (name, bytes) in tensors {
         hasher.update(name.as_bytes());
         hasher.update((bytes.len() as u64).to_le_bytes());

@@ -119,7 +119,7 @@ pub enum TrainError {
         /// The step.
         step: usize,
         /// The quantity.
-        what: &'static str,
+        what: String,
         /// Its value.
         value: f64,
         /// Where the last good state is.

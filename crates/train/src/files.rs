@@ -2,27 +2,34 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::TrainError;
 
-/// Writes a file under a temporary name beside it, flushes it to the disk and renames it.
+/// Writes a file under a temporary name beside it, flushes it to the disk and renames it; its folder is created if
+/// there is none.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     let refuse = |source| TrainError::Write {
         path: path.to_path_buf(),
         source,
     };
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".part");
-    let temporary = Path::new(&temporary);
-    let written = File::create(temporary)
+    let temporary = temporary(path);
+    let written = (path.parent().map_or(Ok(()), fs::create_dir_all))
+        .and_then(|()| File::create(&temporary))
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(temporary, path));
+        .and_then(|()| fs::rename(&temporary, path));
     written.map_err(|source| {
         // Best effort: the old file, if any, is whole either way.
-        let _ = fs::remove_file(temporary);
+        let _ = fs::remove_file(&temporary);
         refuse(source)
     })
+}
+
+/// The name under which a file is written before it is whole.
+pub fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
 }
 
 /// Reads a whole text file of a run.
@@ -45,12 +52,14 @@ mod tests {
         write(&path, b"old").unwrap();
         write(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
-        let missing = folder.path().join("no/such/folder");
-        let message = write(&missing, b"x").unwrap_err().to_string();
+        let impossible = path.join("below a file");
+        let message = write(&impossible, b"x").unwrap_err().to_string();
         assert!(
-            message.contains("no/such/folder") && !message.contains('\n'),
+            message.contains("kept/below a file") && !message.contains('\n'),
             "{message}"
         );
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        write(&folder.path().join("new/folder/file"), b"x").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

@@ -26,6 +26,12 @@ pub struct FlipRecord {
 }
 
 impl FlipRecord {
+    /// Whether any weight was dropped or re-activated.
+    pub fn changed(&self) -> bool {
+        let changes = |layer: &LayerTransition| layer.dropped + layer.reactivated > 0;
+        self.transition.layers.iter().any(changes)
+    }
+
     /// What the user should know, if the flip cost more than it should: the network is worse than one that guesses.
     pub fn warning(&self, classes: usize) -> Option<String> {
         let (before, after) = (self.loss_before?, self.loss_after?);

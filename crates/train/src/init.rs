@@ -36,9 +36,9 @@ fn values(init: Init, parameter: &Parameter, length: usize, random: &mut ChaCha8
         Init::Constant { value } => vec![value; length],
         Init::Gaussian { std } => normal(f64::from(std), length, random),
         // He et al. 2015: keeps the variance of activations through ReLU.
-        Init::He {} => normal((2.0 / fan_in).sqrt(), length, random),
+        Init::He => normal((2.0 / fan_in).sqrt(), length, random),
         // Glorot & Bengio 2010.
-        Init::Xavier {} => uniform((6.0 / (fan_in + fan_out)).sqrt(), length, random),
+        Init::Xavier => uniform((6.0 / (fan_in + fan_out)).sqrt(), length, random),
         Init::Uniform { bound } => uniform(f64::from(bound), length, random),
     }
 }

@@ -1,6 +1,7 @@
 //! From a recipe to a finished run folder.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use skinny_data::DataRoots;
@@ -12,7 +13,7 @@ use crate::init::initialize;
 use crate::material::Material;
 use crate::outcome::Predictions;
 use crate::resolved::Resolved;
-use crate::run_folder::{RunFolder, Summary};
+use crate::run_folder::{RunFolder, Summary, Twin};
 use crate::size::packed_bytes;
 use crate::trainer::{Event, Trainer, nonzeros};
 use crate::{Recipe, TrainError};
@@ -24,8 +25,6 @@ pub struct JobOptions {
     pub roots: DataRoots,
     /// Threads to compute with; never changes a bit of the result.
     pub threads: usize,
-    /// Weights to start from instead of random ones.
-    pub init: Option<PathBuf>,
     /// What `env.json` says of machine and command.
     pub environment: serde_json::Value,
 }
@@ -37,66 +36,69 @@ pub struct Job {
     folder: RunFolder,
     engine: CpuEngine,
     resumes: bool,
+    /// Held until the run ends.
+    _lock: File,
 }
 
 impl Job {
+    /// Whether [`Job::start`] would be refused, without leaving any trace.
+    pub fn check(
+        recipe: Recipe,
+        out: Option<&Path>,
+        options: &JobOptions,
+    ) -> Result<(), TrainError> {
+        out.map_or(Ok(()), RunFolder::check)?;
+        let (resolved, _) = prepare(recipe, &options.roots)?;
+        resolved.engine_settings(options.threads)?;
+        initial_weights(&resolved).map(|_| ())
+    }
+
     /// A new run of `recipe` in a new folder. Everything that can be refused is refused before the folder is made.
     pub fn start(
         recipe: Recipe,
         out: Option<&Path>,
         options: &JobOptions,
     ) -> Result<Job, TrainError> {
+        out.map_or(Ok(()), RunFolder::check)?;
         let (resolved, material) = prepare(recipe, &options.roots)?;
-        let weights = match &options.init {
-            Some(path) => load_weights(&resolved, path)?,
-            None => initialize(
-                &resolved.graph,
-                resolved.recipe.train.init,
-                resolved.recipe.seed,
-            ),
-        };
-        let engine = CpuEngine::new(
-            resolved.graph.clone(),
-            resolved.engine_settings(options.threads)?,
-            weights,
-        );
-        let folder = RunFolder::create(out, &resolved.recipe.name)?;
-        folder.write_start(&resolved, &material.preprocess, &options.environment)?;
-        Ok(Job {
-            resolved,
-            material,
-            folder,
-            engine,
-            resumes: false,
-        })
+        let engine = engine(&resolved, options.threads)?;
+        let folder = RunFolder::create(out, &resolved)?;
+        Job::new(resolved, material, engine, folder, options)
     }
 
-    /// A run that was interrupted, from the checkpoint in its folder.
+    /// A run that was interrupted, from the checkpoint in its folder, or from its start if it had not come to the first.
     pub fn resume(folder: &Path, options: &JobOptions) -> Result<Job, TrainError> {
         let folder = RunFolder::open(folder)?;
         if folder.summary()?.is_some() {
             return Err(TrainError::Folder {
                 folder: folder.path().to_path_buf(),
-                reason: "holds a finished run; there is nothing to resume".into(),
+                reason: format!(
+                    "holds a finished run, there is nothing to resume; look at it with `skinny report {}`",
+                    folder.path().display()
+                ),
             });
         }
         let (resolved, material) = prepare(folder.recipe()?, &options.roots)?;
-        let weights = initialize(
-            &resolved.graph,
-            resolved.recipe.train.init,
-            resolved.recipe.seed,
-        );
-        let engine = CpuEngine::new(
-            resolved.graph.clone(),
-            resolved.engine_settings(options.threads)?,
-            weights,
-        );
+        let engine = engine(&resolved, options.threads)?;
+        Job::new(resolved, material, engine, folder, options)
+    }
+
+    fn new(
+        resolved: Resolved,
+        material: Material,
+        engine: CpuEngine,
+        folder: RunFolder,
+        options: &JobOptions,
+    ) -> Result<Job, TrainError> {
+        let lock = folder.lock()?;
+        folder.write_start(&material.preprocess, &options.environment)?;
         Ok(Job {
+            resumes: folder.checkpoint().exists(),
             resolved,
             material,
             folder,
             engine,
-            resumes: true,
+            _lock: lock,
         })
     }
 
@@ -110,9 +112,11 @@ impl Job {
         &self.folder
     }
 
-    /// Trains to the end, measures the test error of the last state and writes what there is to tell.
+    /// Trains to the end, measures the test error of the last state and writes what there is to tell; `twin` is the dense
+    /// run to compare with.
     pub fn run(
         mut self,
+        twin: Option<Twin>,
         observe: &mut dyn FnMut(Event<'_>),
         stop: &AtomicBool,
     ) -> Result<Summary, TrainError> {
@@ -188,7 +192,7 @@ impl Job {
             test_loss: predictions.outcome.mean_loss(),
             seconds: progress.seconds,
             settings_hash: self.resolved.settings_hash.clone(),
-            dense_twin: None,
+            dense_twin: twin,
         };
         self.folder.write_log(&progress)?;
         self.folder.write_end(&summary, &predictions)?;
@@ -206,19 +210,42 @@ impl Job {
 /// A number of pictures for which every sensible plan works, where the real one is not known.
 const ANY: usize = 1 << 24;
 
+/// The engine of a run that has not begun.
+fn engine(resolved: &Resolved, threads: usize) -> Result<CpuEngine, TrainError> {
+    Ok(CpuEngine::new(
+        resolved.graph.clone(),
+        resolved.engine_settings(threads)?,
+        initial_weights(resolved)?,
+    ))
+}
+
+fn initial_weights(resolved: &Resolved) -> Result<Vec<Vec<f32>>, TrainError> {
+    let recipe = &resolved.recipe;
+    match &recipe.network.weights {
+        Some(path) => load_weights(resolved, path),
+        None => Ok(initialize(&resolved.graph, recipe.train.init, recipe.seed)),
+    }
+}
+
 /// The weights of a file, in the order of the graph; names and shapes must be exactly the network's.
 fn load_weights(resolved: &Resolved, path: &Path) -> Result<Vec<Vec<f32>>, TrainError> {
     let mut tensors = Tensors::load(path)?;
-    tensors.check_against(&resolved.graph, true)?;
-    let parameters = resolved.graph.parameters.iter();
-    Ok(parameters
-        .map(|p| {
-            tensors
-                .remove(&p.name)
-                .map(|tensor| tensor.data)
-                .unwrap_or_default()
-        })
-        .collect())
+    let refuse = |reason: String| TrainError::Read {
+        path: path.to_path_buf(),
+        reason,
+        cure: "give weights of this network, or name theirs in the recipe's [network]".into(),
+    };
+    (tensors.check_against(&resolved.graph, true)).map_err(|error| refuse(error.to_string()))?;
+    let mut weights = Vec::new();
+    for parameter in &resolved.graph.parameters {
+        let tensor = tensors.remove(&parameter.name);
+        let values = tensor.map(|tensor| tensor.data).unwrap_or_default();
+        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+            return Err(refuse(format!("{} has a value {value}", parameter.name)));
+        }
+        weights.push(values);
+    }
+    Ok(weights)
 }
 
 fn prepare(recipe: Recipe, roots: &DataRoots) -> Result<(Resolved, Material), TrainError> {

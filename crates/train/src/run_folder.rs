@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, tensor::TensorView};
@@ -14,6 +15,9 @@ use crate::outcome::Predictions;
 use crate::progress::{CSV_HEADER, Progress};
 use crate::resolved::Resolved;
 use crate::{Recipe, TrainError};
+
+const RECIPE: &str = "recipe.toml";
+const CURE: &str = "free some space or choose another folder with --out DIR";
 
 /// A run folder on disk.
 #[derive(Clone, Debug)]
@@ -86,37 +90,65 @@ pub struct Twin {
 }
 
 impl RunFolder {
-    /// A new folder at `out`, or `runs/<name>` with a number where that is taken.
-    pub fn create(out: Option<&Path>, name: &str) -> Result<RunFolder, TrainError> {
+    /// A new folder at `out`, or `runs/<name>` with a number where that is taken, with everything in it from which the
+    /// run can be started again: its recipe, and the network and the weights that the recipe names.
+    pub fn create(out: Option<&Path>, resolved: &Resolved) -> Result<RunFolder, TrainError> {
         let path = match out {
             Some(path) => {
-                refuse_taken(path)?;
+                Self::check(path)?;
                 path.to_path_buf()
             }
-            None => claim(Path::new("runs"), name)?,
+            None => claim(Path::new("runs"), &resolved.recipe.name)?,
         };
         let folder = RunFolder { path };
-        for part in ["", "weights", "checkpoint"] {
-            let part = folder.path.join(part);
-            std::fs::create_dir_all(&part).map_err(|error| TrainError::Folder {
-                folder: part.clone(),
-                reason: format!("cannot be created: {error}; choose another with --out DIR"),
-            })?;
-        }
+        folder.write_recipe(resolved).inspect_err(|_| {
+            // Best effort: a folder without a run is of no use.
+            let _ = std::fs::remove_file(folder.path.join("network.toml"));
+            let _ = std::fs::remove_file(folder.weights("init"));
+            let _ = std::fs::remove_dir(folder.path.join("weights"));
+            let _ = std::fs::remove_dir(&folder.path);
+        })?;
         Ok(folder)
+    }
+
+    /// Whether a run may be put into `path`.
+    pub fn check(path: &Path) -> Result<(), TrainError> {
+        refuse_taken(path)
     }
 
     /// The folder of a run that exists.
     pub fn open(path: &Path) -> Result<RunFolder, TrainError> {
-        if path.join("recipe.toml").is_file() {
+        if path.join(RECIPE).is_file() {
             return Ok(RunFolder {
                 path: path.to_path_buf(),
             });
         }
         Err(TrainError::Folder {
             folder: path.to_path_buf(),
-            reason: "is not the folder of a run: it has no recipe.toml".into(),
+            reason: format!(
+                "is not the folder of a run: it has no {RECIPE}; `skinny train --out {}` starts one",
+                path.display()
+            ),
         })
+    }
+
+    /// Keeps other processes from training this run as long as the file is open.
+    pub(crate) fn lock(&self) -> Result<File, TrainError> {
+        let refuse = |reason: String| TrainError::Folder {
+            folder: self.path.clone(),
+            reason,
+        };
+        let path = self.path.join("checkpoint/lock");
+        let file = std::fs::create_dir_all(self.path.join("checkpoint"))
+            .and_then(|()| File::create(&path))
+            .map_err(|error| refuse(format!("cannot be written: {error}; {CURE}")))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(refuse(
+                "is being trained by another process; wait for it, or stop it with Ctrl-C".into(),
+            )),
+            // Where there are no locks, the user takes care.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+        }
     }
 
     /// Its path.
@@ -136,7 +168,7 @@ impl RunFolder {
 
     /// The recipe of the run, as it was resolved.
     pub fn recipe(&self) -> Result<Recipe, TrainError> {
-        let path = self.path.join("recipe.toml");
+        let path = self.path.join(RECIPE);
         Ok(Recipe::load(&path.to_string_lossy(), &[])?)
     }
 
@@ -165,17 +197,45 @@ impl RunFolder {
         })
     }
 
-    /// Writes the recipe, what is done to pictures, and where and how the run was started.
+    /// Writes the recipe, last, because it makes the folder one of a run. It names copies of the network and the weights
+    /// beside it, so that nothing outside the folder but the data decides what becomes of the run.
+    fn write_recipe(&self, resolved: &Resolved) -> Result<(), TrainError> {
+        let refuse = |error: &dyn std::fmt::Display| TrainError::Folder {
+            folder: self.path.clone(),
+            reason: format!("cannot be written: {error}; {CURE}"),
+        };
+        let mut recipe = resolved.recipe.clone();
+        let write = |name: &str, bytes: &[u8]| match self.write(name, bytes) {
+            Err(TrainError::Write { source, .. }) => Err(refuse(&source)),
+            other => other,
+        };
+        if recipe.network.file.is_some() {
+            write("network.toml", resolved.network.to_toml().as_bytes())?;
+            recipe.network.file = Some("network.toml".into());
+        }
+        if let Some(weights) = &recipe.network.weights {
+            let bytes = std::fs::read(weights).map_err(|error| refuse(&error))?;
+            write("weights/init.safetensors", &bytes)?;
+            recipe.network.weights = Some("weights/init.safetensors".into());
+        }
+        if let Some(data) = &recipe.data.path {
+            recipe.data.path = Some(std::path::absolute(data).map_err(|error| refuse(&error))?);
+        }
+        write(RECIPE, recipe.to_toml().as_bytes())
+    }
+
+    /// Writes what is done to pictures, and where and how the run was started, unless that is known already.
     pub fn write_start(
         &self,
-        resolved: &Resolved,
         preprocess: &Preprocess,
         environment: &serde_json::Value,
     ) -> Result<(), TrainError> {
         let preprocess = serde_json::to_value(preprocess).expect("preprocessing is plain data");
         self.write("preprocess.json", pretty(&preprocess).as_bytes())?;
-        self.write("recipe.toml", resolved.recipe.to_toml().as_bytes())?;
-        self.write("env.json", pretty(environment).as_bytes())
+        match self.path.join("env.json").exists() {
+            true => Ok(()),
+            false => self.write("env.json", pretty(environment).as_bytes()),
+        }
     }
 
     /// Writes `results.csv` and `flips.jsonl`.
@@ -197,7 +257,7 @@ impl RunFolder {
     /// Writes named weights.
     pub fn write_weights(&self, which: &str, weights: &Tensors) -> Result<(), TrainError> {
         let bytes = weights.to_bytes()?;
-        files::write(&self.weights(which), &bytes)
+        self.write(&format!("weights/{which}.safetensors"), &bytes)
     }
 
     /// Writes the masks as booleans in the shapes of their weights, and `layers.csv`.
@@ -286,7 +346,7 @@ fn refuse_taken(path: &Path) -> Result<(), TrainError> {
             "holds a finished run, which is never overwritten; choose another --out".into(),
         );
     }
-    if path.join("recipe.toml").exists() {
+    if path.join(RECIPE).exists() {
         return refuse(format!(
             "holds a run that is not finished; go on with `skinny train --resume {}` or choose another --out",
             path.display()
@@ -296,10 +356,15 @@ fn refuse_taken(path: &Path) -> Result<(), TrainError> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             refuse(format!("cannot be used: {error}; choose another --out"))
         }
-        Ok(entries) => match entries.count() {
-            0 => Ok(()),
-            _ => refuse("is not empty; choose another --out".into()),
-        },
+        Ok(entries) => {
+            // A process that was killed in its first moment may have left the recipe unfinished.
+            let unfinished = files::temporary(Path::new(RECIPE));
+            let mut others = (entries.flatten()).filter(|e| *e.file_name() != *unfinished);
+            match others.next() {
+                None => Ok(()),
+                Some(_) => refuse("is not empty; choose another --out".into()),
+            }
+        }
         Err(_) => Ok(()),
     }
 }
@@ -342,12 +407,15 @@ mod tests {
     #[test]
     fn folders_with_content_are_refused_with_the_cure() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(RunFolder::create(Some(&folder.path().join("new")), "a").is_ok());
+        assert!(RunFolder::check(&folder.path().join("new")).is_ok());
         let path = folder.path().join("used");
         std::fs::create_dir(&path).unwrap();
+        assert!(RunFolder::check(&path).is_ok());
+        std::fs::write(path.join("recipe.toml.part"), "x").unwrap();
+        assert!(RunFolder::check(&path).is_ok());
         let refusal = |file: &str| {
             std::fs::write(path.join(file), "x").unwrap();
-            RunFolder::create(Some(&path), "a").unwrap_err().to_string()
+            RunFolder::check(&path).unwrap_err().to_string()
         };
         assert!(refusal("notes.txt").contains("not empty"));
         assert!(refusal("recipe.toml").contains("--resume"));

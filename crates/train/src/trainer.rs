@@ -163,12 +163,16 @@ impl<'a> Trainer<'a> {
                 images_per_second: self.images_per_second(),
             });
             let interrupted = stop.load(Ordering::Relaxed);
-            let epoch_ends = (step + 1) % per_epoch == 0;
+            let epoch_ends = (step + 1).is_multiple_of(per_epoch);
+            let saves = epoch_ends || (step + 1).is_multiple_of(checkpoint_every) || interrupted;
+            if saves {
+                self.refuse_infinite_weights(step)?;
+            }
             if epoch_ends {
                 self.end_epoch(step, rate, observe)?;
                 lap(&mut self.progress);
             }
-            if epoch_ends || (step + 1) % checkpoint_every == 0 || interrupted {
+            if saves {
                 self.save_checkpoint()?;
                 self.folder.write_log(&self.progress)?;
             }
@@ -179,7 +183,6 @@ impl<'a> Trainer<'a> {
                 });
             }
         }
-        self.reestimate();
         self.save_weights("last")
     }
 
@@ -188,8 +191,8 @@ impl<'a> Trainer<'a> {
         let recipe = &self.resolved.recipe;
         let mut options =
             LoaderOptions::training(recipe.data.batch, recipe.train.epochs as usize, recipe.seed);
-        options.first_epoch = (self.progress.step / per_epoch) as usize;
-        options.first_batch = (self.progress.step % per_epoch) as usize;
+        options.first_epoch = self.progress.step / per_epoch;
+        options.first_batch = self.progress.step % per_epoch;
         options.drop_last = self.material.train.len() >= recipe.data.batch;
         options.augment.clone_from(&self.material.augment);
         Ok(Loader::new(
@@ -207,14 +210,18 @@ impl<'a> Trainer<'a> {
     ) -> Result<(), TrainError> {
         let first = examples(&self.probe.batches[0]);
         let before = self.engine.evaluate(first);
-        if flip::needs_gradients(self.resolved, edge) {
+        let with_gradients = flip::needs_gradients(self.resolved, edge);
+        if with_gradients {
             self.engine.gradients(first, step as u64);
         }
         let flipped = flip::apply(self.resolved, self.engine, &mut self.memory, edge, step)?;
         let Some(mut record) = flipped else {
             return Ok(());
         };
-        self.reestimate();
+        // Computing gradients moves the running statistics; a flip that changes nothing does not.
+        if with_gradients || record.changed() {
+            self.reestimate();
+        }
         let after = self.engine.evaluate(examples(&self.probe.batches[0]));
         record.loss_before = Some(before.mean_loss());
         record.loss_after = Some(after.mean_loss());
@@ -226,7 +233,21 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// BatchNorm's statistics for the present weights and for their average, which need not be alike.
     fn reestimate(&mut self) {
+        let train = &self.resolved.recipe.train;
+        if !self.resolved.has_batch_norm() || train.batchnorm_batches == 0 {
+            return;
+        }
+        self.measure_statistics();
+        if train.ema > 0.0 {
+            self.engine.swap_average();
+            self.measure_statistics();
+            self.engine.swap_average();
+        }
+    }
+
+    fn measure_statistics(&mut self) {
         for (index, batch) in self.probe.batches.iter().enumerate() {
             self.engine.reestimate(examples(batch), index);
         }
@@ -238,6 +259,10 @@ impl<'a> Trainer<'a> {
         rate: f64,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), TrainError> {
+        if step + 1 == self.resolved.total_steps() {
+            // Before the last evaluation and the last save, so that what is saved is what was evaluated.
+            self.reestimate();
+        }
         let validation = self.validate()?;
         let phase = self.resolved.plan.at(step);
         let epoch = (step + 1) / self.resolved.steps_per_epoch;
@@ -320,15 +345,33 @@ impl<'a> Trainer<'a> {
             ("the gradient's norm", outcome.gradient_norm),
         ] {
             if !value.is_finite() {
-                return Err(TrainError::Diverged {
-                    step,
-                    what,
-                    value,
-                    checkpoint: self.folder.checkpoint(),
-                });
+                return Err(self.diverged(step, what.into(), value));
             }
         }
         Ok(())
+    }
+
+    /// The last update of a run that diverges can overflow although its loss and gradient did not; the checkpoint
+    /// before it is the good one.
+    fn refuse_infinite_weights(&self, step: usize) -> Result<(), TrainError> {
+        let mut values = Vec::new();
+        for (index, parameter) in self.engine.graph().parameters.iter().enumerate() {
+            self.engine.read(Section::Weights, index, &mut values);
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                let what = format!("a value of {}", parameter.name);
+                return Err(self.diverged(step, what, f64::from(*value)));
+            }
+        }
+        Ok(())
+    }
+
+    fn diverged(&self, step: usize, what: String, value: f64) -> TrainError {
+        TrainError::Diverged {
+            step,
+            what,
+            value,
+            checkpoint: self.folder.checkpoint(),
+        }
     }
 
     fn images_per_second(&self) -> f64 {

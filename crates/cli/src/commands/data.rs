@@ -9,7 +9,7 @@ use skinny::data::{DataRoots, Dataset, LoadOptions, load};
 
 use crate::arguments::DataVerb;
 use crate::failure::Failure;
-use crate::output::{Output, bytes, table, thousands};
+use crate::output::{Output, bytes, note, table, thousands};
 
 /// Does what is asked for with data.
 pub fn data(verb: &DataVerb, output: Output) -> Result<(), Failure> {
@@ -102,7 +102,7 @@ fn fetch(
         .expect("the template is well-formed"),
     );
     let path = catalog::fetch(set, folder, &options, &mut |progress| match progress {
-        Progress::Present { file } => eprintln!("{file} is there"),
+        Progress::Present { file } => note!("{file} is there"),
         Progress::Start {
             file,
             url,
@@ -111,17 +111,17 @@ fn fetch(
         } => {
             bar.set_length(all);
             bar.set_message(file.to_string());
-            eprintln!(
+            note!(
                 "{file}: {} from {url}{}",
                 bytes(all),
                 if from > 0 { ", going on" } else { "" }
             );
         }
         Progress::Bytes { done, .. } => bar.set_position(done),
-        Progress::Failed { url, reason, .. } => eprintln!("{url}: {reason}"),
-        Progress::Check { file } => eprintln!("{file}: checksum"),
-        Progress::Unpack { file } => eprintln!("{file}: unpacked"),
-        Progress::Done { file } => eprintln!("{file}: done"),
+        Progress::Failed { url, reason, .. } => note!("{url}: {reason}"),
+        Progress::Check { file } => note!("{file}: checksum"),
+        Progress::Unpack { file } => note!("{file}: unpacked"),
+        Progress::Done { file } => note!("{file}: done"),
     });
     bar.finish_and_clear();
     let path = path?;

@@ -10,6 +10,19 @@ pub fn default_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The threads to compute with, as given by `--threads`.
+pub fn threads(given: Option<usize>) -> Result<usize, Failure> {
+    match given {
+        None => Ok(default_threads()),
+        Some(count @ 1..=MOST_THREADS) => Ok(count),
+        Some(count) => Err(Failure::usage(format!(
+            "--threads {count} is not between 1 and {MOST_THREADS}; leave it out for all cores"
+        ))),
+    }
+}
+
+const MOST_THREADS: usize = 1024;
+
 /// What `env.json` of a run says.
 pub fn environment(threads: usize) -> Value {
     json!({

@@ -5,13 +5,13 @@ use skinny::data::DataRoots;
 use skinny::train::{Material, Predictions, Recipe, RunFolder, Trained};
 
 use crate::arguments::EvalArguments;
-use crate::commands::env::default_threads;
+use crate::commands::env::threads;
 use crate::failure::Failure;
 use crate::output::{Output, percent, thousands};
 
 /// Measures error and loss on the test set.
 pub fn eval(arguments: &EvalArguments, output: Output) -> Result<(), Failure> {
-    let threads = arguments.threads.unwrap_or_else(default_threads);
+    let threads = threads(arguments.threads)?;
     let mut trained = match &arguments.recipe {
         Some(recipe) => Trained::load(Recipe::load(recipe, &[])?, &arguments.run, threads)?,
         None => Trained::open(

@@ -7,7 +7,7 @@ use skinny::train::{Engine, RunFolder, Trained, softmax};
 use crate::arguments::PredictArguments;
 use crate::commands::env::default_threads;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, note};
 
 /// Classifies each picture on its own; one that cannot be read does not keep the others from being classified.
 pub fn predict(arguments: &PredictArguments, output: Output) -> Result<(), Failure> {
@@ -24,7 +24,7 @@ pub fn predict(arguments: &PredictArguments, output: Output) -> Result<(), Failu
         let image = match image {
             Ok(image) => image,
             Err(failure) => {
-                eprintln!("skinny: {}", failure.message);
+                note!("skinny: {}", failure.message);
                 failed = Some(failure.code);
                 continue;
             }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, note};
 use crate::report::write_report;
 
 /// Writes the report of one run into its folder, or of several into `out`.
@@ -17,7 +17,7 @@ pub fn report(runs: &[PathBuf], out: Option<&Path>, output: Output) -> Result<()
     };
     let files = write_report(runs, &out)?;
     for note in &files.notes {
-        eprintln!("{note}");
+        note!("{note}");
     }
     output.object(&json!({ "page": files.page, "plots": files.plots }))?;
     output.text(&format!(

@@ -10,9 +10,9 @@ use skinny::sparsity::Method;
 use skinny::train::{Job, JobOptions, Recipe, RunFolder, Summary, TrainError, Twin};
 
 use crate::arguments::{Device, Seeds, TrainArguments};
-use crate::commands::env::{default_threads, environment};
+use crate::commands::env::{environment, threads};
 use crate::failure::Failure;
-use crate::output::{Output, bytes, percent, table, thousands};
+use crate::output::{Output, bytes, note, percent, table, thousands};
 use crate::progress::Display;
 
 /// Trains what the arguments ask for.
@@ -22,20 +22,15 @@ pub fn train(arguments: &TrainArguments, output: Output) -> Result<(), Failure> 
             "this build has no engine for a GPU; use --device cpu, or leave it out",
         ));
     }
-    if arguments.threads == Some(0) {
-        return Err(Failure::usage(
-            "--threads 0 computes nothing; give 1 or more",
-        ));
-    }
-    let threads = arguments.threads.unwrap_or_else(default_threads);
+    let threads = threads(arguments.threads)?;
     let options = JobOptions {
         roots: DataRoots::new(arguments.data.as_deref()),
         threads,
-        init: arguments.init.clone(),
         environment: environment(threads),
     };
     let session = Session {
         options,
+        data: arguments.data.clone(),
         output,
         stop: stop_flag()?,
     };
@@ -49,6 +44,9 @@ pub fn train(arguments: &TrainArguments, output: Output) -> Result<(), Failure> 
         .as_deref()
         .unwrap_or("glyphs-lenet5-iht-10x");
     let mut recipe = Recipe::load(name, &arguments.settings)?;
+    if let Some(weights) = &arguments.init {
+        recipe.network.weights = Some(weights.clone());
+    }
     match arguments.seeds {
         Some(seeds) => session.several(&recipe, seeds, arguments.out.as_deref(), with_dense),
         None => {
@@ -67,7 +65,7 @@ fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
+        note!("\nstopping after this step; press Ctrl-C again to stop at once");
     })
     .map_err(|error| Failure::usage(format!("cannot watch for Ctrl-C: {error}")))?;
     Ok(stop)
@@ -75,6 +73,8 @@ fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
 
 struct Session {
     options: JobOptions,
+    /// As given by `--data`.
+    data: Option<PathBuf>,
     output: Output,
     stop: Arc<AtomicBool>,
 }
@@ -82,7 +82,8 @@ struct Session {
 impl Session {
     fn resume(&self, folder: &Path) -> Result<(), Failure> {
         let job = Job::resume(folder, &self.options)?;
-        let summary = self.run(job)?;
+        let twin = self.twin(&job.resolved().recipe, Some(folder), false)?;
+        let summary = self.run(job, twin)?;
         self.tell(folder, &summary)
     }
 
@@ -93,28 +94,23 @@ impl Session {
         out: Option<&Path>,
         with_dense: bool,
     ) -> Result<(PathBuf, Summary), Failure> {
-        let sparse = recipe.sparsity.method != Method::Dense;
-        let twin = match sparse {
-            true => self.twin(&recipe, out, with_dense)?,
-            false => None,
-        };
+        let twin = self.twin(&recipe, out, with_dense)?;
         let job = Job::start(recipe, out, &self.options)?;
-        let folder = job.folder().clone();
-        let mut summary = self.run(job)?;
-        if twin.is_some() {
-            summary.dense_twin = twin;
-            folder.write_summary(&summary)?;
-        }
-        Ok((folder.path().to_path_buf(), summary))
+        let folder = job.folder().path().to_path_buf();
+        let summary = self.run(job, twin)?;
+        Ok((folder, summary))
     }
 
-    /// A finished run of the same settings without sparsity: found beside the run, or trained.
+    /// A finished run of the same settings without sparsity: found beside the run, or trained. A dense run has none.
     fn twin(
         &self,
         recipe: &Recipe,
         out: Option<&Path>,
         train: bool,
     ) -> Result<Option<Twin>, Failure> {
+        if recipe.sparsity.method == Method::Dense {
+            return Ok(None);
+        }
         let dense = recipe.dense_twin();
         let beside = match out {
             Some(out) => out
@@ -123,13 +119,14 @@ impl Session {
                 .unwrap_or(Path::new(".")),
             None => Path::new("runs"),
         };
-        let hash = dense.settings_hash(&dense.network()?);
-        if let Some(found) = find_finished(beside, &hash, dense.seed) {
+        if let Some(found) = find_finished(beside, &dense)? {
             return Ok(Some(found));
         }
         if !train {
             return Ok(None);
         }
+        // What would be refused after the twin's training is refused before it.
+        Job::check(recipe.clone(), out, &self.options)?;
         let twin_out = out.map(|out| {
             let mut name = out.file_name().unwrap_or_default().to_os_string();
             name.push("-dense");
@@ -137,7 +134,7 @@ impl Session {
         });
         let job = Job::start(dense, twin_out.as_deref(), &self.options)?;
         let folder = job.folder().path().to_path_buf();
-        let summary = self.run(job)?;
+        let summary = self.run(job, None)?;
         Ok(Some(twin_of(folder, &summary)))
     }
 
@@ -169,7 +166,7 @@ impl Session {
             let (folder, summary) = match done {
                 Some(path) => {
                     let finished = self.finished(path, &recipe)?;
-                    eprintln!("{} is finished already", path.display());
+                    note!("{} is finished already", path.display());
                     (path.to_path_buf(), finished)
                 }
                 None => self.one(recipe, out.as_deref(), with_dense)?,
@@ -194,16 +191,31 @@ impl Session {
         })
     }
 
-    fn run(&self, job: Job) -> Result<Summary, Failure> {
+    fn run(&self, job: Job, twin: Option<Twin>) -> Result<Summary, Failure> {
         let folder = job.folder().clone();
         let mut display = Display::new(self.output, job.resolved(), folder.path());
-        let result = job.run(&mut |event| display.show(event), &self.stop);
+        let result = job.run(twin, &mut |event| display.show(event), &self.stop);
         display.finish(result.as_ref().ok());
-        if let Err(TrainError::Interrupted { step, folder }) = &result {
-            self.output
-                .object(&json!({ "event": "interrupted", "step": step, "run": folder }))?;
-        }
-        Ok(result?)
+        let Err(TrainError::Interrupted { step, folder }) = &result else {
+            return Ok(result?);
+        };
+        let resume = self.resume_command(folder);
+        self.output.object(
+            &json!({ "event": "interrupted", "step": step, "run": folder, "resume": resume }),
+        )?;
+        Err(Failure {
+            message: format!("interrupted after step {step}; go on with: {resume}"),
+            code: 5,
+        })
+    }
+
+    /// What to type to go on with a run.
+    fn resume_command(&self, folder: &Path) -> String {
+        let data = self
+            .data
+            .as_deref()
+            .map_or(String::new(), |data| format!(" --data {}", quoted(data)));
+        format!("skinny train --resume {}{data}", quoted(folder))
     }
 
     /// The table at the end of a run, and what to type next.
@@ -211,8 +223,8 @@ impl Session {
         self.output
             .object(&json!({ "event": "finished", "run": folder, "summary": summary }))?;
         let next = match &summary.dense_twin {
-            Some(twin) => format!("skinny report {} {}", folder.display(), twin.run.display()),
-            None => format!("skinny report {}", folder.display()),
+            Some(twin) => format!("skinny report {} {}", quoted(folder), quoted(&twin.run)),
+            None => format!("skinny report {}", quoted(folder)),
         };
         self.output
             .text(&format!("\n{}\n\nnext: {next}", result_table(summary)))
@@ -238,8 +250,27 @@ fn twin_of(run: PathBuf, summary: &Summary) -> Twin {
     }
 }
 
-/// A finished run with these settings and this seed in one of the folders below `beside`, or one level deeper.
-fn find_finished(beside: &Path, hash: &str, seed: u64) -> Option<Twin> {
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+,=:@%".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// A finished run of this recipe in one of the folders below `beside`, or one level deeper.
+fn find_finished(beside: &Path, recipe: &Recipe) -> Result<Option<Twin>, Failure> {
+    let hash = recipe.settings_hash(&recipe.network()?);
+    // The hash knows published sets by their names; pictures of the user's own are known by their place.
+    let data = |recipe: &Recipe| -> Option<PathBuf> {
+        recipe
+            .data
+            .path
+            .as_deref()
+            .and_then(|path| path.canonicalize().ok())
+    };
     let folders = |path: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
         let mut folders: Vec<PathBuf> = entries
@@ -254,10 +285,14 @@ fn find_finished(beside: &Path, hash: &str, seed: u64) -> Option<Twin> {
         .iter()
         .flat_map(|path| folders(path))
         .collect::<Vec<_>>();
-    near.into_iter().chain(deeper).find_map(|path| {
-        let summary = RunFolder::open(&path).ok()?.summary().ok()??;
-        (summary.settings_hash == hash && summary.seed == seed).then(|| twin_of(path, &summary))
-    })
+    Ok(near.into_iter().chain(deeper).find_map(|path| {
+        let folder = RunFolder::open(&path).ok()?;
+        let summary = folder.summary().ok()??;
+        let same = summary.settings_hash == hash
+            && summary.seed == recipe.seed
+            && data(&folder.recipe().ok()?) == data(recipe);
+        same.then(|| twin_of(path, &summary))
+    }))
 }
 
 /// Dense against skinny.
@@ -359,6 +394,12 @@ fn spread(values: &[f64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_quoted_where_a_shell_needs_it() {
+        assert_eq!(quoted(Path::new("runs/a-2")), "runs/a-2");
+        assert_eq!(quoted(Path::new("my runs/it's")), r"'my runs/it'\''s'");
+    }
 
     #[test]
     fn spread_is_that_of_a_sample() {

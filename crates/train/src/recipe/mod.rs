@@ -20,6 +20,9 @@ use skinny_sparsity::SparsitySettings;
 
 use crate::RecipeError;
 
+/// The most images of a batch: buffers for all of them are kept.
+const MOST_IMAGES: usize = 1 << 16;
+
 /// The settings of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,13 +84,14 @@ impl Recipe {
                 path: path.to_path_buf(),
                 error: Box::new(error),
             })?;
-        // A network file is looked for beside the recipe that names it.
-        if let Some(file) = &recipe.network.file
-            && file.is_relative()
-            && let Some(folder) = path.parent()
-            && folder.join(file).exists()
-        {
-            recipe.network.file = Some(folder.join(file));
+        // The network's files are looked for beside the recipe that names them.
+        let NetworkSettings { file, weights, .. } = &mut recipe.network;
+        for file in [file, weights].into_iter().flatten() {
+            if let Some(folder) = path.parent()
+                && folder.join(&*file).exists()
+            {
+                *file = folder.join(&*file);
+            }
         }
         Ok(recipe)
     }
@@ -140,22 +144,23 @@ impl Recipe {
         twin
     }
 
-    /// SHA-256 over every setting but name and seed, and over the network itself, in hexadecimal.
+    /// SHA-256 over every setting but name and seed, over the network itself and over the weights that it starts from,
+    /// in hexadecimal. Where data and files lie does not matter.
     pub fn settings_hash(&self, network: &Network) -> String {
         let mut settings = self.clone();
         settings.name = String::new();
         settings.seed = 0;
-        settings.network = NetworkSettings {
-            name: None,
-            file: None,
-            classes: None,
-        };
+        settings.network = NetworkSettings::default();
         settings.data.path = None;
         // JSON of a struct has its fields in a fixed order, whatever the order of the user's file.
         let settings = serde_json::to_string(&settings).expect("a recipe is plain data");
         let mut hasher = Sha256::new();
         hasher.update(settings.as_bytes());
         hasher.update(network.to_toml().as_bytes());
+        if let Some(weights) = &self.network.weights {
+            // A file that cannot be read is refused where it is used.
+            hasher.update(std::fs::read(weights).unwrap_or_default());
+        }
         hasher
             .finalize()
             .iter()
@@ -182,8 +187,9 @@ impl Recipe {
                 "use letters, digits, `-`, `_` and `.`; the run folder is called after it",
             );
         }
-        if self.data.batch == 0 {
-            return refuse("data.batch", "must be at least 1");
+        if !(1..=MOST_IMAGES).contains(&self.data.batch) {
+            let reason = format!("{} is not between 1 and {MOST_IMAGES}", self.data.batch);
+            return refuse("data.batch", &reason);
         }
         if self.network.name.is_some() == self.network.file.is_some() {
             return refuse(

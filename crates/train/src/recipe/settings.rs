@@ -42,7 +42,7 @@ fn default_batch() -> usize {
 }
 
 /// `[network]`: what is trained.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSettings {
     /// A network of the zoo.
@@ -54,6 +54,9 @@ pub struct NetworkSettings {
     /// Outputs of its last layer with weights, where the data has another number of classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
+    /// Weights to start from instead of random ones (safetensors), beside the recipe or relative to the current folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<PathBuf>,
 }
 
 /// Factors of learning rate and weight decay for parameters whose name matches a pattern.
@@ -138,7 +141,8 @@ pub struct TrainSettings {
     pub ema: f64,
     /// How weights start for which the network does not say it: `{ kind = "he" }`, `"xavier"`, `"gaussian"`.
     pub init: Init,
-    /// Batches over which BatchNorm's statistics are re-estimated after flips and before the last save.
+    /// Batches over which BatchNorm's statistics are re-estimated after flips and before the last save; 0 leaves them
+    /// as training moved them.
     pub batchnorm_batches: usize,
     /// Factors by parameter name, `*` matches anything: `{ "fc*.weight" = { lr = 0.1 } }`.
     pub factors: BTreeMap<String, FactorSettings>,
@@ -227,6 +231,12 @@ impl TrainSettings {
         within("ema", self.ema, 0.0, 1.0 - 1e-9)?;
         within("lr_factor", self.lr_factor, f64::MIN_POSITIVE, 1.0)?;
         within("lr_final", self.lr_final, 0.0, 1.0)?;
+        within_init(self.init, within)?;
+        for (pattern, factor) in &self.factors {
+            let key = |part| format!("factors.\"{pattern}\".{part}");
+            within(&key("lr"), f64::from(factor.lr), 0.0, 1e3)?;
+            within(&key("decay"), f64::from(factor.decay), 0.0, 1e3)?;
+        }
         for (name, rate) in [
             ("dense", self.phase_lr.dense),
             ("sparse", self.phase_lr.sparse),
@@ -241,5 +251,17 @@ impl TrainSettings {
             });
         }
         Ok(())
+    }
+}
+
+fn within_init(
+    init: Init,
+    within: impl Fn(&str, f64, f64, f64) -> Result<(), RecipeError>,
+) -> Result<(), RecipeError> {
+    match init {
+        Init::Constant { value } => within("init.value", f64::from(value), -1e3, 1e3),
+        Init::Gaussian { std } => within("init.std", f64::from(std), 0.0, 1e3),
+        Init::Uniform { bound } => within("init.bound", f64::from(bound), 0.0, 1e3),
+        Init::He | Init::Xavier => Ok(()),
     }
 }

@@ -1,0 +1,296 @@
+//! What every step and every flip does to weights, averages and optimizer slots, watched from outside: an engine that
+//! passes everything on to the CPU engine and compares the state before and after with plain loops over single values.
+
+use std::sync::atomic::AtomicBool;
+
+use skinny_network::Graph;
+use skinny_sparsity::{
+    Budget, FlipPolicy, Mask, Phase, Reactivated, SlotsAtReactivation, SlotsAtThreshold, resolve,
+};
+use skinny_train::{
+    CpuEngine, Engine, Examples, Material, Outcome, Resolved, RunFolder, Section, Trainer,
+    initialize,
+};
+
+use super::small::Place;
+
+/// One thresholded parameter as it was after the last step.
+#[derive(Clone, Default)]
+struct Before {
+    weights: Vec<f32>,
+    slots: Vec<Vec<f32>>,
+    kept: Vec<bool>,
+    /// Values of the weights that are dropped now, when they were dropped.
+    saved: Vec<f32>,
+}
+
+struct Watched {
+    engine: CpuEngine,
+    resolved: Resolved,
+    policy: FlipPolicy,
+    before: Vec<Before>,
+    thresholds: usize,
+    reactivations: usize,
+}
+
+impl Watched {
+    fn read(&self, section: Section, parameter: usize) -> Vec<f32> {
+        let mut values = Vec::new();
+        self.engine.read(section, parameter, &mut values);
+        values
+    }
+
+    fn slots(&self, parameter: usize) -> Vec<Vec<f32>> {
+        let slots = self.resolved.recipe.train.optimizer().slots();
+        (0..slots.len())
+            .map(|slot| self.read(Section::Slot(slot), parameter))
+            .collect()
+    }
+
+    fn kept(&self, parameter: usize) -> Vec<bool> {
+        let weights = self.resolved.graph.parameters[parameter].len();
+        (0..weights)
+            .map(|index| {
+                self.engine
+                    .mask(parameter)
+                    .is_none_or(|mask| mask.get(index))
+            })
+            .collect()
+    }
+
+    /// Whatever happened to a parameter since the last step is a flip that follows the policy, or nothing.
+    fn check_flip(&mut self, parameter: usize, position: usize) {
+        let (weights, slots) = (
+            self.read(Section::Weights, parameter),
+            self.slots(parameter),
+        );
+        let kept = self.kept(parameter);
+        let policy = self.policy;
+        let before = &mut self.before[position];
+        if before.weights.is_empty() {
+            before.saved = vec![0.0; weights.len()];
+        } else {
+            let reactivates = (0..kept.len()).any(|i| kept[i] && !before.kept[i]);
+            let drops = (0..kept.len()).any(|i| !kept[i] && before.kept[i]);
+            self.thresholds += usize::from(drops);
+            self.reactivations += usize::from(reactivates);
+            for index in 0..weights.len() {
+                let weight = weights[index];
+                match (before.kept[index], kept[index]) {
+                    (true, true) => assert_eq!(weight.to_bits(), before.weights[index].to_bits()),
+                    (true, false) => {
+                        assert_eq!(weight.to_bits(), 0);
+                        before.saved[index] = before.weights[index];
+                    }
+                    (false, false) => assert_eq!(weight.to_bits(), 0),
+                    (false, true) => match (policy.reactivated, policy.decay_frozen) {
+                        (Reactivated::Zero, _) => assert_eq!(weight.to_bits(), 0),
+                        (Reactivated::Saved, false) => assert_eq!(weight, before.saved[index]),
+                        (Reactivated::Saved, true) => {
+                            let part = weight / before.saved[index];
+                            assert!(before.saved[index] == 0.0 || (0.9..1.0).contains(&part));
+                        }
+                    },
+                }
+                for (slot, was) in slots.iter().zip(&before.slots) {
+                    let zeroed = (policy.slots_at_reactivation == SlotsAtReactivation::ZeroAll
+                        && reactivates)
+                        || match (before.kept[index], kept[index]) {
+                            (true, false) => policy.slots_at_threshold == SlotsAtThreshold::Zero,
+                            (false, true) => {
+                                policy.slots_at_reactivation == SlotsAtReactivation::Zero
+                            }
+                            _ => false,
+                        };
+                    let expected = if zeroed { 0.0 } else { was[index] };
+                    assert_eq!(slot[index].to_bits(), f32::to_bits(expected));
+                }
+            }
+        }
+    }
+
+    /// Each layer keeps exactly its k, and what it does not keep is bit-zero and has frozen slots.
+    fn check_support(&self, step: usize) {
+        let sparsity = &self.resolved.recipe.sparsity;
+        let phase = self.resolved.plan.at(step);
+        let layers = &self.resolved.layers;
+        let masks = || (self.resolved.thresholded.iter()).map(|&p| self.engine.mask(p));
+        let Phase::Sparse { density } = phase else {
+            assert!(masks().all(|mask| mask.is_none()), "step {step} is dense");
+            return;
+        };
+        let counts: Vec<usize> = masks()
+            .zip(layers)
+            .map(|(mask, layer)| mask.map_or(layer.weights(), Mask::count))
+            .collect();
+        if sparsity.budget() == Budget::Global {
+            let weights: usize = layers.iter().map(|layer| layer.weights()).sum();
+            let all = (density * weights as f64).round() as usize;
+            assert_eq!(counts.iter().sum::<usize>(), all, "step {step}");
+        } else {
+            let budgets = resolve(sparsity, layers, density, None).unwrap();
+            let k: Vec<usize> = budgets.iter().map(|budget| budget.k).collect();
+            assert_eq!(counts, k, "step {step}");
+        }
+        for &parameter in &self.resolved.thresholded {
+            let kept = self.kept(parameter);
+            let mut sections = vec![self.read(Section::Weights, parameter)];
+            if self.resolved.recipe.train.ema > 0.0 {
+                sections.push(self.read(Section::Average, parameter));
+            }
+            for values in sections {
+                let dropped = (0..kept.len()).filter(|&index| !kept[index]);
+                dropped.for_each(|index| assert_eq!(values[index].to_bits(), 0, "step {step}"));
+            }
+        }
+    }
+}
+
+impl Engine for Watched {
+    fn train_step(&mut self, examples: Examples<'_>, lr: f32, step: u64) -> Outcome {
+        let thresholded = self.resolved.thresholded.clone();
+        for (position, &parameter) in thresholded.iter().enumerate() {
+            self.check_flip(parameter, position);
+        }
+        let frozen: Vec<_> = thresholded.iter().map(|&p| self.slots(p)).collect();
+        let outcome = self.engine.train_step(examples, lr, step);
+        self.check_support(step as usize);
+        for (position, &parameter) in thresholded.iter().enumerate() {
+            let (weights, slots) = (
+                self.read(Section::Weights, parameter),
+                self.slots(parameter),
+            );
+            let kept = self.kept(parameter);
+            for (slot, frozen) in slots.iter().zip(&frozen[position]) {
+                for index in (0..kept.len()).filter(|&index| !kept[index]) {
+                    assert_eq!(slot[index].to_bits(), frozen[index].to_bits());
+                }
+            }
+            let before = &mut self.before[position];
+            (before.weights, before.slots, before.kept) = (weights, slots, kept);
+        }
+        outcome
+    }
+
+    fn graph(&self) -> &Graph {
+        self.engine.graph()
+    }
+    fn gradients(&mut self, examples: Examples<'_>, step: u64) -> Outcome {
+        self.engine.gradients(examples, step)
+    }
+    fn evaluate(&mut self, examples: Examples<'_>) -> Outcome {
+        self.engine.evaluate(examples)
+    }
+    fn logits(&mut self, images: &[f32], logits: &mut Vec<f32>) {
+        self.engine.logits(images, logits);
+    }
+    fn reestimate(&mut self, examples: Examples<'_>, index: usize) {
+        self.engine.reestimate(examples, index);
+    }
+    fn read(&self, section: Section, parameter: usize, values: &mut Vec<f32>) {
+        self.engine.read(section, parameter, values);
+    }
+    fn write(&mut self, section: Section, parameter: usize, values: &[f32]) {
+        self.engine.write(section, parameter, values);
+    }
+    fn set_mask(&mut self, parameter: usize, mask: Option<Mask>) {
+        self.engine.set_mask(parameter, mask);
+    }
+    fn mask(&self, parameter: usize) -> Option<&Mask> {
+        self.engine.mask(parameter)
+    }
+    fn swap_average(&mut self) {
+        self.engine.swap_average();
+    }
+    fn updates(&self) -> u64 {
+        self.engine.updates()
+    }
+    fn set_updates(&mut self, updates: u64) {
+        self.engine.set_updates(updates);
+    }
+}
+
+/// Trains, watched; returns how many layers met a threshold and a re-activation.
+fn watch(network: &str, train: &str, sparsity: &str) -> (usize, usize) {
+    let place = Place::new();
+    let recipe = place.recipe(network, train, sparsity);
+    let graph = recipe.network().unwrap().graph().unwrap();
+    let material = Material::load(&recipe, &graph, &place.roots()).unwrap();
+    let resolved = Resolved::new(recipe, material.train.len()).unwrap();
+    let recipe = &resolved.recipe;
+    let mut watched = Watched {
+        engine: CpuEngine::new(
+            resolved.graph.clone(),
+            resolved.engine_settings(2).unwrap(),
+            initialize(&resolved.graph, recipe.train.init, recipe.seed),
+        ),
+        policy: recipe.sparsity.policy(),
+        before: vec![Before::default(); resolved.thresholded.len()],
+        resolved: resolved.clone(),
+        thresholds: 0,
+        reactivations: 0,
+    };
+    let folder = RunFolder::create(Some(&place.path("run")), &resolved).unwrap();
+    Trainer::start(&resolved, &material, &mut watched, &folder)
+        .unwrap()
+        .run(&mut |_| {}, &AtomicBool::new(false))
+        .unwrap();
+    (watched.thresholds, watched.reactivations)
+}
+
+const SGD: &str = "lr = 0.05, momentum = 0.9, nesterov = true, weight_decay = 5e-4";
+const CAFFE: &str = "optimizer = 'caffe-sgd', lr = 0.02, momentum = 0.9, weight_decay = 5e-4, clip_norm = 1.0, ema = 0.8";
+const ADAMW: &str = "optimizer = 'adamw', lr = 0.003, weight_decay = 0.01, ema = 0.9";
+
+#[test]
+fn what_is_dropped_is_zero_and_slots_follow_every_policy() {
+    for (network, train) in [("plain", SGD), ("plain", ADAMW), ("normed", CAFFE)] {
+        for reactivated in ["'zero'", "'saved'", "'saved', decay_frozen = true"] {
+            for at_threshold in ["zero", "keep"] {
+                for at_reactivation in ["zero", "keep", "zero_all"] {
+                    let sparsity = format!(
+                        "method = 'iht', density = 0.1, budget = 'erk', ramp = 'cubic', reactivated = {reactivated}, \
+                         slots_at_threshold = '{at_threshold}', slots_at_reactivation = '{at_reactivation}'"
+                    );
+                    let (thresholds, reactivations) = watch(network, train, &sparsity);
+                    assert!(thresholds >= 6 && reactivations >= 4, "{sparsity}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_method_and_budget_keeps_exactly_k() {
+    for (sparsity, reactivates) in [
+        ("method = 'iht', density = 0.05", true),
+        (
+            "method = 'iht', density = 0.25, structure = '2:8', keep_dense = ['conv1.*']",
+            true,
+        ),
+        (
+            "method = 'iht', density = 0.3, ramp = 'linear', final_thresholds = 3",
+            true,
+        ),
+        ("method = 'ac_dc', density = 0.1, floor = 0.05", true),
+        ("method = 'dsd', density = 0.5", true),
+        (
+            "method = 'one_shot', density = 0.1, score = 'random:3'",
+            false,
+        ),
+        (
+            "method = 'gradual', density = 0.1, thresholds = 6, score = 'magnitude_times_gradient'",
+            false,
+        ),
+        (
+            "method = 'iht', density = 0.4, budget = 'per_layer', layers = { 'fc*' = 0.1 }",
+            true,
+        ),
+    ] {
+        for network in ["plain", "normed"] {
+            let (thresholds, reactivations) = watch(network, SGD, sparsity);
+            assert!(thresholds > 0, "{sparsity}");
+            assert_eq!(reactivations > 0, reactivates, "{sparsity}");
+        }
+    }
+}
