@@ -152,7 +152,7 @@ pub enum TrainError {
         reason: String,
     },
     /// A file of the run that cannot be written.
-    #[error("cannot write {}: {source}; free some space or choose another folder with --out DIR; what was saved before is whole", .path.display())]
+    #[error("cannot write {}: {source}; free some space, what was saved before is whole", .path.display())]
     Write {
         /// The file.
         path: PathBuf,

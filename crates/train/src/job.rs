@@ -36,6 +36,7 @@ pub struct Job {
     folder: RunFolder,
     engine: CpuEngine,
     resumes: bool,
+    environment: serde_json::Value,
     /// Held until the run ends.
     _lock: File,
 }
@@ -91,13 +92,13 @@ impl Job {
         options: &JobOptions,
     ) -> Result<Job, TrainError> {
         let lock = folder.lock()?;
-        folder.write_start(&material.preprocess, &options.environment)?;
         Ok(Job {
             resumes: folder.checkpoint().exists(),
             resolved,
             material,
             folder,
             engine,
+            environment: options.environment.clone(),
             _lock: lock,
         })
     }
@@ -120,6 +121,8 @@ impl Job {
         observe: &mut dyn FnMut(Event<'_>),
         stop: &AtomicBool,
     ) -> Result<Summary, TrainError> {
+        self.folder
+            .write_start(&self.material.preprocess, &self.environment)?;
         let mut trainer = match self.resumes {
             true => Trainer::resume(
                 &self.resolved,
@@ -253,10 +256,11 @@ fn prepare(recipe: Recipe, roots: &DataRoots) -> Result<(Resolved, Material), Tr
         .network()?
         .graph()
         .map_err(crate::RecipeError::from)?;
-    // A recipe that cannot work is refused before data is read: the number of pictures decides no key's validity
-    // but those of durations, which are checked again with the real number.
-    Resolved::new(recipe.clone(), ANY)?;
-    let material = Material::load(&recipe, &graph, roots)?;
+    // A recipe that cannot work is refused even if there is no data, whose number of pictures only durations depend on;
+    // if there is data, the refusal counts in its steps.
+    let doubt = Resolved::new(recipe.clone(), ANY).err();
+    let material =
+        Material::load(&recipe, &graph, roots).map_err(|error| doubt.unwrap_or(error))?;
     let resolved = Resolved::new(recipe, material.train.len())?;
     Ok((resolved, material))
 }
@@ -272,7 +276,22 @@ pub struct Trained {
 impl Trained {
     /// The weights `which` (`last` or `best`) of a run folder.
     pub fn open(folder: &RunFolder, which: &str, threads: usize) -> Result<Trained, TrainError> {
-        Trained::load(folder.recipe()?, &folder.weights(which), threads)
+        let path = folder.weights(which);
+        if !path.exists() {
+            let finished = folder.weights("last").exists();
+            let resume = format!("skinny train --resume {}", folder.path().display());
+            return Err(TrainError::Read {
+                path,
+                reason: "the run has not come so far".into(),
+                cure: match finished {
+                    true => {
+                        "it held no pictures out to choose a best state; use --weights last".into()
+                    }
+                    false => format!("finish it with `{resume}`"),
+                },
+            });
+        }
+        Trained::load(folder.recipe()?, &path, threads)
     }
 
     /// Weights in a safetensors file, for the network of a recipe.

@@ -196,17 +196,22 @@ impl Session {
         let mut display = Display::new(self.output, job.resolved(), folder.path());
         let result = job.run(twin, &mut |event| display.show(event), &self.stop);
         display.finish(result.as_ref().ok());
-        let Err(TrainError::Interrupted { step, folder }) = &result else {
-            return Ok(result?);
-        };
-        let resume = self.resume_command(folder);
-        self.output.object(
-            &json!({ "event": "interrupted", "step": step, "run": folder, "resume": resume }),
-        )?;
-        Err(Failure {
-            message: format!("interrupted after step {step}; go on with: {resume}"),
-            code: 5,
-        })
+        let resume = self.resume_command(folder.path());
+        let stopped = |message: String| Err(Failure { message, code: 5 });
+        match result {
+            Err(TrainError::Interrupted { step, folder }) => {
+                self.output.object(&json!({
+                    "event": "interrupted", "step": step, "run": folder, "resume": resume,
+                }))?;
+                stopped(format!(
+                    "interrupted after step {step}; go on with: {resume}"
+                ))
+            }
+            Err(error @ TrainError::Write { .. }) => {
+                stopped(format!("{error}; go on with: {resume}"))
+            }
+            other => Ok(other?),
+        }
     }
 
     /// What to type to go on with a run.

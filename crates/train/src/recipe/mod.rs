@@ -16,7 +16,7 @@ pub use builtin::{BUILT_IN, BuiltIn};
 pub use settings::{DataSettings, FactorSettings, NetworkSettings, PhaseRates, TrainSettings};
 
 use skinny_network::{Network, Operation};
-use skinny_sparsity::SparsitySettings;
+use skinny_sparsity::{PlanError, SettingsError, SparsitySettings};
 
 use crate::RecipeError;
 
@@ -196,6 +196,12 @@ impl Recipe {
                 "network",
                 "give either `name` (a network of the zoo) or `file` (a network's TOML)",
             );
+        }
+        if let Some(density) = self.sparsity.density
+            && !(density > 0.0 && density <= 1.0)
+        {
+            // Before a ramp makes other densities of it.
+            return Err(SettingsError::from(PlanError::Density { density }).into());
         }
         self.train.validate()
     }

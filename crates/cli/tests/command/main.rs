@@ -1,0 +1,7 @@
+//! The program `skinny` from outside: what it prints, how it fails, that it can be killed.
+
+mod failures;
+mod help;
+mod resume;
+mod storage;
+mod support;
