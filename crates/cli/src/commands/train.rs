@@ -134,7 +134,7 @@ impl Session {
         });
         let job = Job::start(dense, twin_out.as_deref(), &self.options)?;
         let folder = job.folder().path().to_path_buf();
-        let summary = self.run(job, None)?;
+        let summary = self.run(job, None).map_err(and_then_the_rest)?;
         Ok(Some(twin_of(folder, &summary)))
     }
 
@@ -169,7 +169,13 @@ impl Session {
                     note!("{} is finished already", path.display());
                     (path.to_path_buf(), finished)
                 }
-                None => self.one(recipe, out.as_deref(), with_dense)?,
+                None => {
+                    self.one(recipe, out.as_deref(), with_dense)
+                        .map_err(|failure| match out {
+                            Some(_) => and_then_the_rest(failure),
+                            None => failure,
+                        })?
+                }
             };
             self.tell(&folder, &summary)?;
             runs.push(summary);
@@ -233,6 +239,18 @@ impl Session {
         };
         self.output
             .text(&format!("\n{}\n\nnext: {next}", result_table(summary)))
+    }
+}
+
+/// A run that can go on was not the last one of its command, which leaves out what is finished.
+fn and_then_the_rest(failure: Failure) -> Failure {
+    const REST: &str = ", then give this command again";
+    match failure.code == 5 && !failure.message.ends_with(REST) {
+        true => Failure {
+            message: failure.message + REST,
+            ..failure
+        },
+        false => failure,
     }
 }
 

@@ -195,3 +195,40 @@ fn a_network_that_is_changed_meanwhile_does_not_change_the_run() {
         "network removed",
     );
 }
+
+#[test]
+fn an_interrupted_twin_is_resumed_and_then_found() {
+    let place = Place::new();
+    let start = [
+        "train",
+        "small.toml",
+        "--threads",
+        "1",
+        "--with-dense",
+        "--out",
+        "run",
+    ];
+    let mut command = place.command(&start);
+    // So slow that it cannot be over before the signal.
+    command.args([
+        "--set",
+        "train.epochs=3000",
+        "--set",
+        "train.checkpoint='1000ep'",
+    ]);
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut run = Long {
+        err: BufReader::new(child.stderr.take().unwrap()),
+        child,
+    };
+    run.trains();
+    let (code, said) = run.signal("-INT");
+    assert_eq!(code, Some(5), "{said}");
+    let end = "go on with: skinny train --resume run-dense, then give this command again";
+    assert!(said.trim_end().ends_with(end), "{said}");
+    assert!(!place.path("run").exists());
+}
