@@ -9,9 +9,12 @@
 //! A tap is one (input channel, kernel row, kernel column) of a group. Where the output is about as large as the
 //! input, the input gradient is instead the convolution of the output gradient with mirrored weights.
 
+mod sparse;
 #[cfg(test)]
 mod tests;
 mod windows;
+
+pub use sparse::SparseConv2d;
 
 use crate::elementwise;
 use crate::gemm::{self, Base, Matrix, Output};
@@ -104,13 +107,8 @@ impl Conv2d {
                 &windows.group(group),
                 bias.map_or(Base::Zero, |bias| Base::Bias(&bias[rows.clone()])),
                 &mut Output {
-                    data: output,
                     start: rows.start * pixels,
-                    first_row: 0,
-                    row_stride: pixels,
-                    columns_per_image: pixels,
-                    image_stride: self.output[0] * pixels,
-                    spare: 0,
+                    ..Output::images(output, pixels, self.output_len())
                 },
                 scratch,
             );
@@ -172,13 +170,8 @@ impl Conv2d {
                 };
                 let mut into = if self.is_pointwise() {
                     Output {
-                        data: input_gradient,
                         start: group * taps * pixels,
-                        first_row: 0,
-                        row_stride: pixels,
-                        columns_per_image: pixels,
-                        image_stride: self.input_len(),
-                        spare: 0,
+                        ..Output::images(input_gradient, pixels, self.input_len())
                     }
                 } else {
                     Output::padded(tap_gradients, columns)
@@ -253,11 +246,7 @@ impl Conv2d {
             add_transposed(transposed, gemm::packed_width(channels), taps, rows);
         }
         if let Some(bias_gradient) = bias_gradient {
-            for image in output_gradient.chunks_exact(self.output_len()) {
-                for (bias, plane) in bias_gradient.iter_mut().zip(image.chunks_exact(pixels)) {
-                    *bias += elementwise::sum(plane);
-                }
-            }
+            add_bias_gradient(self, output_gradient, bias_gradient);
         }
     }
 
@@ -343,5 +332,17 @@ impl Conv2d {
         assert_eq!(weight, self.weight_len(), "weight of {self:?}");
         assert_eq!(output, images * self.output_len(), "output of {self:?}");
         assert!(bias.is_none_or(|bias| bias == channels), "bias of {self:?}");
+    }
+}
+
+/// Adds the sums of the planes of every output channel to its bias's gradient.
+fn add_bias_gradient(conv: &Conv2d, output_gradient: &[f32], bias_gradient: &mut [f32]) {
+    for image in output_gradient.chunks_exact(conv.output_len()) {
+        for (bias, plane) in bias_gradient
+            .iter_mut()
+            .zip(image.chunks_exact(conv.pixels()))
+        {
+            *bias += elementwise::sum(plane);
+        }
     }
 }

@@ -159,6 +159,19 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// The planes of images with `pixels` values each, a row per channel, columns over all images.
+    pub fn images(data: &'a mut [f32], pixels: usize, image_stride: usize) -> Self {
+        Self {
+            data,
+            start: 0,
+            first_row: 0,
+            row_stride: pixels,
+            columns_per_image: pixels,
+            image_stride,
+            spare: 0,
+        }
+    }
+
     /// A row-major matrix whose rows are padded to [`packed_width`], so that only whole vectors are written.
     pub fn padded(data: &'a mut [f32], columns: usize) -> Self {
         let width = packed_width(columns);
@@ -177,6 +190,21 @@ impl<'a> Output<'a> {
         );
         let contiguous = self.columns_per_image - rest + self.spare;
         (self.start + image * self.image_stride + rest, contiguous)
+    }
+
+    /// Writes a tile of rows of `width` values, of which `columns` count.
+    pub fn write(&mut self, columns: Range<usize>, tile: &[f32], width: usize) {
+        let mut next = columns.start;
+        while next < columns.end {
+            let (offset, contiguous) = self.place(next);
+            let end = columns.end.min(next + contiguous - self.spare);
+            let part = next - columns.start..end - columns.start;
+            for (row, values) in tile.chunks_exact(width).enumerate() {
+                let to = offset + row * self.row_stride;
+                copy_short(&values[part.clone()], &mut self.data[to..to + part.len()]);
+            }
+            next = end;
+        }
     }
 
     /// Writes or adds a tile of rows of `width` values, of which `columns` count, that belongs to several images.

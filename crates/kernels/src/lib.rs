@@ -15,6 +15,7 @@
 #[macro_use]
 mod simd;
 mod gemm;
+mod sparse;
 #[cfg(test)]
 mod testing;
 
@@ -30,9 +31,10 @@ pub mod pool;
 pub mod threads;
 mod transpose;
 pub mod update;
+mod vector;
 
-pub use conv::Conv2d;
-pub use linear::Linear;
+pub use conv::{Conv2d, SparseConv2d};
+pub use linear::{Linear, SparseLinear};
 pub use pool::Pool2d;
 pub use simd::{InstructionSet, instruction_set};
 pub use threads::Threads;

@@ -4,6 +4,10 @@
 //! can be computed on different threads. The size of a block is fixed, so the bits do not depend on how many
 //! threads there are.
 
+mod sparse;
+
+pub use sparse::SparseLinear;
+
 use crate::elementwise;
 use crate::gemm::{self, Base, Left, Matrix, Output, Right};
 use crate::threads::Threads;
@@ -124,15 +128,7 @@ impl Linear {
             scratch,
         );
         if let Some(bias_gradient) = bias_gradient {
-            if batch == 0 {
-                bias_gradient.fill(0.0);
-            }
-            for (bias, row) in bias_gradient
-                .iter_mut()
-                .zip(output_gradient_t.chunks_exact(batch.max(1)))
-            {
-                *bias = elementwise::sum(row);
-            }
+            bias_gradient_of(batch, output_gradient_t, bias_gradient);
         }
     }
 
@@ -144,6 +140,17 @@ impl Linear {
             bias.is_none_or(|bias| bias == self.outputs),
             "bias of {self:?}"
         );
+    }
+}
+
+/// The sums of the rows of the output gradient.
+fn bias_gradient_of(batch: usize, output_gradient_t: &[f32], bias_gradient: &mut [f32]) {
+    if batch == 0 {
+        bias_gradient.fill(0.0);
+    }
+    let rows = output_gradient_t.chunks_exact(batch.max(1));
+    for (bias, row) in bias_gradient.iter_mut().zip(rows) {
+        *bias = elementwise::sum(row);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::Conv2d;
+use super::{Conv2d, SparseConv2d};
 use crate::testing::{assert_close, numbers};
 
 /// Calls `f(input, weight, output)` with the positions of every product of the convolution.
@@ -129,6 +129,68 @@ fn check(conv: &Conv2d, images: usize) {
         &mut scratch,
     );
     assert_eq!(without_bias, weight_gradient, "{what}");
+
+    for density in [0.0, 0.1, 0.6, 1.0] {
+        check_sparse(conv, images, density);
+    }
+}
+
+/// The sparse convolution against plain loops over the kept weights.
+fn check_sparse(conv: &Conv2d, images: usize, density: f64) {
+    let pixels = conv.output[1] * conv.output[2];
+    let input = numbers(images * conv.input_len(), 1);
+    let mut weight = numbers(conv.weight_len(), 2);
+    let bias = numbers(conv.output[0], 3);
+    let gradient = numbers(images * conv.output_len(), 4);
+    let mut mask = vec![0u64; weight.len().div_ceil(64)];
+    for (at, choice) in numbers(weight.len(), 6).into_iter().enumerate() {
+        if f64::from(choice) < 2.0 * density - 1.0 {
+            mask[at / 64] |= 1 << (at % 64);
+        } else {
+            weight[at] = 0.0;
+        }
+    }
+    let kept = |at: usize| mask[at / 64] >> (at % 64) & 1 == 1;
+    let mut sparse = SparseConv2d::new(*conv, &mask);
+    sparse.refresh(&weight);
+    let mut scratch = vec![f32::NAN; sparse.scratch_len(images)];
+    let what = format!("{images} images of {conv:?} at {density}");
+
+    let mut reference: Vec<f64> = (0..gradient.len())
+        .map(|output| f64::from(bias[output / pixels % conv.output[0]]))
+        .collect();
+    let mut back = vec![0.0; input.len()];
+    let mut sampled = vec![0.0; weight.len()];
+    products(conv, images, |i, w, o| {
+        if kept(w) {
+            reference[o] += f64::from(input[i]) * f64::from(weight[w]);
+            back[i] += f64::from(gradient[o]) * f64::from(weight[w]);
+            sampled[w] += f64::from(gradient[o]) * f64::from(input[i]);
+        }
+    });
+    let mut output = vec![f32::NAN; gradient.len()];
+    sparse.forward(images, &input, Some(&bias), &mut output, &mut scratch);
+    assert_close(&output, &reference, &format!("sparse output, {what}"));
+
+    scratch.fill(f32::NAN);
+    let mut input_gradient = vec![f32::NAN; input.len()];
+    sparse.backward_input(images, &gradient, &mut input_gradient, &mut scratch);
+    assert_close(
+        &input_gradient,
+        &back,
+        &format!("sparse input gradient, {what}"),
+    );
+
+    scratch.fill(f32::NAN);
+    let mut values = vec![0.0; sparse.kept()];
+    sparse.backward_weight(images, &input, &gradient, &mut values, None, &mut scratch);
+    let mut weight_gradient = vec![0.0; weight.len()];
+    sparse.scatter(&values, &mut weight_gradient);
+    assert_close(
+        &weight_gradient,
+        &sampled,
+        &format!("sparse weight gradient, {what}"),
+    );
 }
 
 /// A convolution whose windows fill the padded input as far as the stride allows.

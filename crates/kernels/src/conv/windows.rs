@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::Conv2d;
-use crate::gemm::{Buffer, DEPTH, Left, Right, Rows, Run, TILE_COLUMNS_MAX, copy_short, panels};
+use crate::gemm::{Buffer, DEPTH, Left, Right, Rows, Run, copy_short, panels};
+use crate::sparse::TILE as PANEL_COLUMNS_MAX;
 use crate::transpose;
 
 /// The input of a convolution, padded if windows leave it: every tap of every window is inside.
@@ -109,14 +110,14 @@ impl<'a> Windows<'a> {
 
 /// Copies of a fixed number of values each that fill one row of a panel: (to, from).
 struct Copies {
-    list: [(usize, usize); TILE_COLUMNS_MAX],
+    list: [(usize, usize); PANEL_COLUMNS_MAX],
     count: usize,
 }
 
 impl Copies {
     fn new() -> Self {
         Self {
-            list: [(0, 0); TILE_COLUMNS_MAX],
+            list: [(0, 0); PANEL_COLUMNS_MAX],
             count: 0,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Rows, Run};
 use crate::simd::{InstructionSet, instruction_set};
+use crate::vector::{Four, Vector};
 
 /// Rows of the largest tile.
 pub(crate) const TILE_ROWS_MAX: usize = 12;
@@ -66,28 +67,6 @@ impl Tile {
         // detected.
         unsafe { kernel(left, panel.as_ptr(), c.as_mut_ptr(), c_row, start) };
     }
-}
-
-/// A vector register.
-trait Vector: Copy {
-    const LANES: usize;
-    /// # Safety
-    /// `LANES` values can be read at `from`, and the processor has the instructions.
-    unsafe fn load(from: *const f32) -> Self;
-    /// # Safety
-    /// `LANES` values can be written at `to`, and the processor has the instructions.
-    unsafe fn store(self, to: *mut f32);
-    /// # Safety
-    /// The processor has the instructions.
-    unsafe fn splat(value: f32) -> Self;
-    /// # Safety
-    /// The processor has the instructions.
-    unsafe fn add(self, other: Self) -> Self;
-    /// `self + a * b`.
-    ///
-    /// # Safety
-    /// The processor has the instructions.
-    unsafe fn multiply_add(self, a: Self, b: Self) -> Self;
 }
 
 /// # Safety
@@ -156,41 +135,6 @@ macro_rules! kernels {
     }};
 }
 
-/// Four lanes of whatever the target guarantees.
-#[derive(Clone, Copy)]
-struct Four([f32; 4]);
-
-impl Vector for Four {
-    const LANES: usize = 4;
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller promises 4 readable values; arrays of f32 need no other alignment than f32.
-        Self(unsafe { *from.cast() })
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller promises 4 writable values.
-        unsafe { *to.cast() = self.0 };
-    }
-    #[inline(always)]
-    unsafe fn splat(value: f32) -> Self {
-        Self([value; 4])
-    }
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
-    }
-    #[inline(always)]
-    unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
-        // AArch64 always has the fused instruction; elsewhere `mul_add` may be a slow call.
-        if cfg!(target_arch = "aarch64") {
-            Self(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
-        } else {
-            Self(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
-        }
-    }
-}
-
 static BASELINE: Tile = Tile {
     rows: 4,
     columns: 8,
@@ -199,8 +143,8 @@ static BASELINE: Tile = Tile {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Rows, Tile, Vector, kernel};
-    use std::arch::x86_64::*;
+    use super::{Rows, Tile, kernel};
+    use std::arch::x86_64::{__m256, __m512};
 
     pub(super) static AVX2: Tile = Tile {
         rows: 6,
@@ -221,62 +165,4 @@ mod x86 {
             target_feature(enable = "avx512f")
         ),
     };
-
-    impl Vector for __m256 {
-        const LANES: usize = 8;
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: as promised by the caller.
-            unsafe { _mm256_loadu_ps(from) }
-        }
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: as promised by the caller.
-            unsafe { _mm256_storeu_ps(to, self) }
-        }
-        #[inline(always)]
-        unsafe fn splat(value: f32) -> Self {
-            // SAFETY: as promised by the caller.
-            unsafe { _mm256_set1_ps(value) }
-        }
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            // SAFETY: as promised by the caller.
-            unsafe { _mm256_add_ps(self, other) }
-        }
-        #[inline(always)]
-        unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
-            // SAFETY: as promised by the caller.
-            unsafe { _mm256_fmadd_ps(a, b, self) }
-        }
-    }
-
-    impl Vector for __m512 {
-        const LANES: usize = 16;
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: as promised by the caller.
-            unsafe { _mm512_loadu_ps(from) }
-        }
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: as promised by the caller.
-            unsafe { _mm512_storeu_ps(to, self) }
-        }
-        #[inline(always)]
-        unsafe fn splat(value: f32) -> Self {
-            // SAFETY: as promised by the caller.
-            unsafe { _mm512_set1_ps(value) }
-        }
-        #[inline(always)]
-        unsafe fn add(self, other: Self) -> Self {
-            // SAFETY: as promised by the caller.
-            unsafe { _mm512_add_ps(self, other) }
-        }
-        #[inline(always)]
-        unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
-            // SAFETY: as promised by the caller.
-            unsafe { _mm512_fmadd_ps(a, b, self) }
-        }
-    }
 }

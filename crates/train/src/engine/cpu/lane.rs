@@ -3,9 +3,12 @@
 //! How many lanes a batch has depends on its size alone, and the sums of the lanes are joined in lane order:
 //! that is why the number of threads never changes a bit.
 
+use std::time::Instant;
+
 use skinny_kernels::dropout::Dropout;
 use skinny_kernels::{activation, elementwise};
 
+use super::parameters::{Parameters, Sparse};
 use super::program::{Program, Step, Work};
 
 /// Lanes of a full batch; enough for sixteen threads.
@@ -67,7 +70,8 @@ pub(super) struct Lane {
     pub values: Vec<Vec<f32>>,
     /// Gradient slots; empty until the first backward pass.
     pub gradients: Vec<Vec<f32>>,
-    /// The lane's share of each parameter's gradient; empty where a whole-batch step computes it.
+    /// The lane's share of each parameter's gradient; empty where a whole-batch step computes it. Where weights are
+    /// sparse, the gradients of the kept ones come first and the rest is stale.
     pub parameter_gradients: Vec<Vec<f32>>,
     /// Per-channel sums of a batch normalization on their way to the other lanes.
     pub sums: [Vec<f64>; 2],
@@ -82,6 +86,8 @@ pub(super) struct Lane {
     scratch: Vec<f32>,
     /// An input gradient before it is added to one that is already there.
     addend: Vec<f32>,
+    /// Seconds of each step, forward and backward, where they are measured.
+    pub times: Vec<[f64; 2]>,
 }
 
 impl Lane {
@@ -114,6 +120,14 @@ impl Lane {
                 .collect(),
             scratch: vec![0.0; program.scratch_length(capacity)],
             addend: Vec::new(),
+            times: Vec::new(),
+        }
+    }
+
+    /// Makes room for calls that need more scratch.
+    pub fn reserve_scratch(&mut self, length: usize) {
+        if self.scratch.len() < length {
+            self.scratch.resize(length, 0.0);
         }
     }
 
@@ -154,8 +168,53 @@ impl Lane {
         &self.values[value][..program.value_lengths[value] * self.images]
     }
 
-    /// Runs one step forward; `weights` are all parameters of the network.
-    pub fn forward(&mut self, index: usize, program: &Program, weights: &[Vec<f32>], mode: Mode) {
+    /// Runs some steps forward.
+    pub fn forward(
+        &mut self,
+        steps: std::ops::Range<usize>,
+        program: &Program,
+        parameters: &Parameters,
+        mode: Mode,
+    ) {
+        for index in steps {
+            self.timed(index, 0, |lane| {
+                lane.step_forward(index, program, parameters, mode)
+            });
+        }
+    }
+
+    /// Runs some steps backward, the last one first: from the gradient of each output to those of its inputs and
+    /// parameters.
+    pub fn backward(
+        &mut self,
+        steps: std::ops::Range<usize>,
+        program: &Program,
+        parameters: &Parameters,
+        mode: Mode,
+    ) {
+        for index in steps.rev() {
+            self.timed(index, 1, |lane| {
+                lane.step_backward(index, program, parameters, mode)
+            });
+        }
+    }
+
+    fn timed(&mut self, index: usize, direction: usize, run: impl FnOnce(&mut Lane)) {
+        if self.times.is_empty() {
+            return run(self);
+        }
+        let start = Instant::now();
+        run(self);
+        self.times[index][direction] += start.elapsed().as_secs_f64();
+    }
+
+    fn step_forward(
+        &mut self,
+        index: usize,
+        program: &Program,
+        parameters: &Parameters,
+        mode: Mode,
+    ) {
         let step = &program.steps[index];
         let images = self.images;
         let length = |value: usize| program.value_lengths[value] * images;
@@ -167,14 +226,19 @@ impl Lane {
         let output = &mut after[0][..length(step.output)];
         let input = &before[step.inputs[0]][..length(step.inputs[0])];
         match &step.work {
-            Work::Conv { conv, weight, bias } => conv.forward(
-                images,
-                input,
-                &weights[*weight],
-                bias.map(|bias| weights[bias].as_slice()),
-                output,
-                &mut self.scratch,
-            ),
+            Work::Conv { conv, weight, bias } => {
+                let bias = bias.map(|bias| parameters.values[bias].as_slice());
+                let scratch = &mut self.scratch;
+                match &parameters.sparse[*weight] {
+                    Some(Sparse::Conv(sparse)) => {
+                        sparse.forward(images, input, bias, output, scratch)
+                    }
+                    _ => {
+                        let weight = &parameters.values[*weight];
+                        conv.forward(images, input, weight, bias, output, scratch)
+                    }
+                }
+            }
             Work::Relu => {
                 output.copy_from_slice(input);
                 activation::relu_forward(output);
@@ -211,8 +275,13 @@ impl Lane {
         }
     }
 
-    /// Runs one step backward: from the gradient of its output to those of its inputs and parameters.
-    pub fn backward(&mut self, index: usize, program: &Program, weights: &[Vec<f32>], mode: Mode) {
+    fn step_backward(
+        &mut self,
+        index: usize,
+        program: &Program,
+        parameters: &Parameters,
+        mode: Mode,
+    ) {
         let step = &program.steps[index];
         let Some(slot) = program.gradient_slots[step.output] else {
             return;
@@ -223,14 +292,14 @@ impl Lane {
             let output = &self.values[step.output][..output_gradient.len()];
             activation::relu_backward(output, output_gradient);
         } else {
-            self.parameter_gradient(program, step, output_gradient);
+            self.parameter_gradient(program, parameters, step, output_gradient);
             for (&input, &first) in step.inputs.iter().zip(&program.first_writer[index]) {
                 self.write_gradient(program, input, first, |lane, target| {
                     lane.input_gradient(
                         index,
                         program,
                         input,
-                        weights,
+                        parameters,
                         mode,
                         output_gradient,
                         target,
@@ -265,7 +334,13 @@ impl Lane {
         self.gradients[slot] = target;
     }
 
-    fn parameter_gradient(&mut self, program: &Program, step: &Step, output_gradient: &[f32]) {
+    fn parameter_gradient(
+        &mut self,
+        program: &Program,
+        parameters: &Parameters,
+        step: &Step,
+        output_gradient: &[f32],
+    ) {
         let Work::Conv { conv, weight, bias } = &step.work else {
             return;
         };
@@ -273,14 +348,25 @@ impl Lane {
         let mut bias_gradient =
             bias.map(|bias| std::mem::take(&mut self.parameter_gradients[bias]));
         let input = step.inputs[0];
-        conv.backward_weight(
-            self.images,
-            &self.values[input][..program.value_lengths[input] * self.images],
-            output_gradient,
-            &mut weight_gradient,
-            bias_gradient.as_deref_mut(),
-            &mut self.scratch,
-        );
+        let input = &self.values[input][..program.value_lengths[input] * self.images];
+        match &parameters.sparse[*weight] {
+            Some(Sparse::Conv(sparse)) if parameters.masked => sparse.backward_weight(
+                self.images,
+                input,
+                output_gradient,
+                &mut weight_gradient[..sparse.kept()],
+                bias_gradient.as_deref_mut(),
+                &mut self.scratch,
+            ),
+            _ => conv.backward_weight(
+                self.images,
+                input,
+                output_gradient,
+                &mut weight_gradient,
+                bias_gradient.as_deref_mut(),
+                &mut self.scratch,
+            ),
+        }
         self.parameter_gradients[*weight] = weight_gradient;
         if let (Some(bias), Some(gradient)) = (bias, bias_gradient) {
             self.parameter_gradients[*bias] = gradient;
@@ -293,7 +379,7 @@ impl Lane {
         index: usize,
         program: &Program,
         input: usize,
-        weights: &[Vec<f32>],
+        parameters: &Parameters,
         mode: Mode,
         output_gradient: &[f32],
         target: &mut [f32],
@@ -301,13 +387,18 @@ impl Lane {
         let step = &program.steps[index];
         let images = self.images;
         match &step.work {
-            Work::Conv { conv, weight, .. } => conv.backward_input(
-                images,
-                output_gradient,
-                &weights[*weight],
-                target,
-                &mut self.scratch,
-            ),
+            Work::Conv { conv, weight, .. } => match &parameters.sparse[*weight] {
+                Some(Sparse::Conv(sparse)) => {
+                    sparse.backward_input(images, output_gradient, target, &mut self.scratch)
+                }
+                _ => conv.backward_input(
+                    images,
+                    output_gradient,
+                    &parameters.values[*weight],
+                    target,
+                    &mut self.scratch,
+                ),
+            },
             Work::Relu => {
                 target.copy_from_slice(output_gradient);
                 activation::relu_backward(&self.values[step.output][..target.len()], target);

@@ -6,8 +6,11 @@
 
 mod lane;
 mod norm;
+mod parameters;
 mod program;
 mod whole;
+
+use std::time::Instant;
 
 use skinny_kernels::{Threads, elementwise, loss, update};
 use skinny_network::Graph;
@@ -15,6 +18,7 @@ use skinny_sparsity::Mask;
 
 use self::lane::{Lane, Mode, lane_capacity, lane_count, lane_range};
 use self::norm::NormBuffers;
+use self::parameters::{Parameters, ParametersMut, Sparse};
 use self::program::{Program, Stage};
 use self::whole::WholeBuffers;
 use super::{Engine, EngineSettings, Examples, Outcome, Section};
@@ -35,7 +39,13 @@ pub struct CpuEngine {
     averages: Vec<Vec<f32>>,
     slots: Vec<Vec<Vec<f32>>>,
     masks: Vec<Option<Mask>>,
+    /// The sparse form of each masked weight that is faster so.
+    sparse: Vec<Option<Sparse>>,
+    /// Whether weights were changed since the sparse forms took their values.
+    stale: bool,
     updates: u64,
+    /// Seconds of each whole-batch step, forward and backward, where they are measured.
+    times: Vec<[f64; 2]>,
 }
 
 /// Parameters are reduced, masked and updated in pieces of so many values, a multiple of a mask's word.
@@ -71,12 +81,42 @@ impl CpuEngine {
             },
             slots: settings.optimizer.slots().iter().map(|_| zeros()).collect(),
             masks: vec![None; weights.len()],
+            sparse: weights.iter().map(|_| None).collect(),
+            stale: false,
             updates: 0,
+            times: Vec::new(),
             program,
             weights,
             graph,
             settings,
         }
+    }
+
+    /// From now on, measures the time of every layer.
+    pub fn time_layers(&mut self) {
+        self.times = vec![[0.0; 2]; self.program.steps.len()];
+        for lane in &mut self.lanes {
+            lane.times = self.times.clone();
+        }
+    }
+
+    /// The seconds that every node of the graph has taken since [`Self::time_layers`], forward and backward, the
+    /// times of all threads together where lanes work side by side.
+    pub fn layer_times(&self) -> Vec<[f64; 2]> {
+        let mut times = vec![[0.0; 2]; self.graph.nodes.len()];
+        let lanes = self.lanes.iter().map(|lane| &lane.times);
+        for all in lanes.chain([&self.times]) {
+            for (step, [forward, backward]) in self.program.steps.iter().zip(all) {
+                times[step.node][0] += forward;
+                times[step.node][1] += backward;
+            }
+        }
+        times
+    }
+
+    /// Whether only the kept weights of a parameter are multiplied.
+    pub fn is_sparse(&self, parameter: usize) -> bool {
+        self.sparse[parameter].is_some()
     }
 
     /// Hands the pictures to the lanes; the number of lanes follows from the number of images alone.
@@ -106,21 +146,33 @@ impl CpuEngine {
     }
 
     fn forward(&mut self, images: &[f32], mode: Mode) -> usize {
+        if std::mem::take(&mut self.stale) {
+            for (sparse, weight) in self.sparse.iter_mut().zip(&self.weights) {
+                if let Some(sparse) = sparse {
+                    sparse.refresh(&self.threads, weight);
+                }
+            }
+        }
         let active = self.scatter(images);
         let lanes = &mut self.lanes[..active];
         for stage in &self.program.stages {
+            let start = Instant::now();
+            let parameters = Parameters {
+                values: &self.weights,
+                sparse: &self.sparse,
+                masked: true,
+            };
             match stage {
                 Stage::Lanes(range) => {
-                    let (program, weights) = (&self.program, &self.weights);
+                    let program = &self.program;
                     self.threads.for_each(lanes, |_, lane| {
-                        for index in range.clone() {
-                            lane.forward(index, program, weights, mode);
-                        }
+                        lane.forward(range.clone(), program, &parameters, mode);
                     });
                 }
                 Stage::Linear(index) => {
+                    let (program, threads) = (&self.program, &self.threads);
                     self.whole
-                        .forward(&self.program, *index, &self.threads, lanes, &self.weights)
+                        .forward(program, *index, threads, lanes, &parameters);
                 }
                 Stage::BatchNorm(index) => self.norms.forward(
                     &self.program,
@@ -131,6 +183,7 @@ impl CpuEngine {
                     mode,
                 ),
             }
+            note_time(&mut self.times, stage, 0, start);
         }
         active
     }
@@ -186,7 +239,7 @@ impl CpuEngine {
         }
     }
 
-    fn backward(&mut self, active: usize, mode: Mode) {
+    fn backward(&mut self, active: usize, mode: Mode, masked: bool) {
         let lanes = &mut self.lanes[..active];
         self.threads.for_each(lanes, |_, lane| {
             lane.parameter_gradients
@@ -194,13 +247,17 @@ impl CpuEngine {
                 .for_each(|gradient| gradient.fill(0.0));
         });
         for stage in self.program.stages.iter().rev() {
+            let start = Instant::now();
             match stage {
                 Stage::Lanes(range) => {
-                    let (program, weights) = (&self.program, &self.weights);
+                    let program = &self.program;
+                    let parameters = Parameters {
+                        values: &self.weights,
+                        sparse: &self.sparse,
+                        masked,
+                    };
                     self.threads.for_each(lanes, |_, lane| {
-                        for index in range.clone().rev() {
-                            lane.backward(index, program, weights, mode);
-                        }
+                        lane.backward(range.clone(), program, &parameters, mode);
                     });
                 }
                 Stage::Linear(index) => self.whole.backward(
@@ -208,8 +265,12 @@ impl CpuEngine {
                     *index,
                     &self.threads,
                     lanes,
-                    &self.weights,
-                    &mut self.gradients,
+                    ParametersMut {
+                        values: &self.weights,
+                        sparse: &mut self.sparse,
+                        masked,
+                        gradients: &mut self.gradients,
+                    },
                 ),
                 Stage::BatchNorm(index) => self.norms.backward(
                     &self.program,
@@ -220,6 +281,28 @@ impl CpuEngine {
                     &mut self.gradients,
                 ),
             }
+            note_time(&mut self.times, stage, 1, start);
+        }
+    }
+
+    /// Joins the lanes' gradients of the kept weights of sparse convolutions, in lane order.
+    fn reduce_sparse(&mut self, active: usize) {
+        let Some((first, others)) = self.lanes[..active].split_first_mut() else {
+            return;
+        };
+        for (parameter, sparse) in self.sparse.iter().enumerate() {
+            let Some(Sparse::Conv(sparse)) = sparse else {
+                continue;
+            };
+            let sums = &mut first.parameter_gradients[parameter][..sparse.kept()];
+            self.threads.for_each_chunk(sums, PIECE, |index, sums| {
+                for lane in &*others {
+                    let share = &lane.parameter_gradients[parameter][index * PIECE..];
+                    elementwise::accumulate(&share[..sums.len()], sums);
+                }
+            });
+            self.gradients[parameter].fill(0.0);
+            sparse.scatter(sums, &mut self.gradients[parameter]);
         }
     }
 
@@ -231,8 +314,11 @@ impl CpuEngine {
             gradient: &'a mut [f32],
             squared_norm: f64,
         }
+        if masked {
+            self.reduce_sparse(active);
+        }
         let lanes = &self.lanes[..active];
-        let masks = &self.masks;
+        let (masks, sparse) = (&self.masks, &self.sparse);
         let mut pieces: Vec<Piece<'_>> = Vec::new();
         for (parameter, gradient) in self.gradients.iter_mut().enumerate() {
             for (index, gradient) in gradient.chunks_mut(PIECE).enumerate() {
@@ -246,7 +332,8 @@ impl CpuEngine {
         }
         self.threads.for_each(&mut pieces, |_, piece| {
             let range = piece.start..piece.start + piece.gradient.len();
-            if !lanes[0].parameter_gradients[piece.parameter].is_empty() {
+            let is_joined = masked && sparse[piece.parameter].is_some();
+            if !is_joined && !lanes[0].parameter_gradients[piece.parameter].is_empty() {
                 piece
                     .gradient
                     .copy_from_slice(&lanes[0].parameter_gradients[piece.parameter][range.clone()]);
@@ -274,6 +361,7 @@ impl CpuEngine {
             average: &'a mut [f32],
         }
         self.updates += 1;
+        self.stale = true;
         let (updates, masks, settings) = (self.updates, &self.masks, &self.settings);
         let mut pieces: Vec<Piece<'_>> = Vec::new();
         let mut slots = self.slots.iter_mut().map(|slot| slot.iter_mut());
@@ -373,7 +461,12 @@ impl CpuEngine {
         });
     }
 
-    fn forward_backward(&mut self, examples: Examples<'_>, step: u64) -> (Outcome, usize) {
+    fn forward_backward(
+        &mut self,
+        examples: Examples<'_>,
+        step: u64,
+        masked: bool,
+    ) -> (Outcome, usize) {
         self.prepare_backward();
         let mode = Mode::Train {
             seed: self.settings.seed,
@@ -381,7 +474,7 @@ impl CpuEngine {
         };
         let active = self.forward(examples.images, mode);
         let outcome = self.loss(active, examples.labels, self.settings.label_smoothing, true);
-        self.backward(active, mode);
+        self.backward(active, mode, masked);
         (outcome, active)
     }
 
@@ -395,13 +488,22 @@ impl CpuEngine {
     }
 }
 
+/// Notes the time of a stage on the whole batch; lanes note their own.
+fn note_time(times: &mut [[f64; 2]], stage: &Stage, direction: usize, start: Instant) {
+    if let Stage::Linear(index) | Stage::BatchNorm(index) = stage
+        && let Some(time) = times.get_mut(*index)
+    {
+        time[direction] += start.elapsed().as_secs_f64();
+    }
+}
+
 impl Engine for CpuEngine {
     fn graph(&self) -> &Graph {
         &self.graph
     }
 
     fn train_step(&mut self, examples: Examples<'_>, lr: f32, step: u64) -> Outcome {
-        let (mut outcome, active) = self.forward_backward(examples, step);
+        let (mut outcome, active) = self.forward_backward(examples, step, true);
         outcome.gradient_norm = self.reduce(active, true).sqrt();
         // PyTorch's clip_grad_norm_ adds 1e-6 to the norm.
         let factor = match self.settings.clip_norm {
@@ -416,7 +518,7 @@ impl Engine for CpuEngine {
     }
 
     fn gradients(&mut self, examples: Examples<'_>, step: u64) -> Outcome {
-        let (mut outcome, active) = self.forward_backward(examples, step);
+        let (mut outcome, active) = self.forward_backward(examples, step, false);
         outcome.gradient_norm = self.reduce(active, false).sqrt();
         outcome
     }
@@ -453,6 +555,7 @@ impl Engine for CpuEngine {
             Section::Slot(slot) => &mut self.slots[slot][parameter],
         };
         target.copy_from_slice(values);
+        self.stale = true;
     }
 
     fn set_mask(&mut self, parameter: usize, mask: Option<Mask>) {
@@ -462,7 +565,23 @@ impl Engine for CpuEngine {
                 mask.apply(average);
             }
         }
+        let (images, batch) = (lane_capacity(self.settings.batch), self.settings.batch);
+        let sparse = mask
+            .as_ref()
+            .and_then(|mask| Sparse::new(&self.program, parameter, mask, images, batch));
+        match &sparse {
+            Some(Sparse::Conv(sparse)) => {
+                let length = sparse.scratch_len(images);
+                self.lanes
+                    .iter_mut()
+                    .for_each(|lane| lane.reserve_scratch(length));
+            }
+            Some(Sparse::Linear(sparse)) => self.whole.reserve_scratch(sparse.scratch_len(batch)),
+            None => {}
+        }
+        self.sparse[parameter] = sparse;
         self.masks[parameter] = mask;
+        self.stale = true;
     }
 
     fn mask(&self, parameter: usize) -> Option<&Mask> {
@@ -472,6 +591,7 @@ impl Engine for CpuEngine {
     fn swap_average(&mut self) {
         if !self.averages.is_empty() {
             std::mem::swap(&mut self.weights, &mut self.averages);
+            self.stale = true;
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Norm {
 /// One operation of the program.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
+    /// The node of the graph that this computes.
+    pub node: usize,
     pub work: Work,
     /// Values read.
     pub inputs: Vec<usize>,
@@ -215,6 +217,7 @@ impl Program {
             };
             value_of_node[index] = output;
             steps.push(Step {
+                node: index,
                 work,
                 inputs,
                 output,

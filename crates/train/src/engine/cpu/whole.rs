@@ -3,6 +3,7 @@
 use skinny_kernels::{Linear, Threads};
 
 use super::lane::Lane;
+use super::parameters::{Parameters, ParametersMut, Sparse};
 use super::program::{Program, Work};
 
 /// Buffers of the largest linear layer, shared by all.
@@ -36,13 +37,20 @@ impl WholeBuffers {
         }
     }
 
+    /// Makes room for calls that need more scratch.
+    pub fn reserve_scratch(&mut self, length: usize) {
+        if self.scratch.len() < length {
+            self.scratch.resize(length, 0.0);
+        }
+    }
+
     pub fn forward(
         &mut self,
         program: &Program,
         index: usize,
         threads: &Threads,
         lanes: &mut [Lane],
-        weights: &[Vec<f32>],
+        parameters: &Parameters,
     ) {
         let step = &program.steps[index];
         let Work::Linear {
@@ -55,15 +63,18 @@ impl WholeBuffers {
         };
         let batch = gather(program, step.inputs[0], lanes, &mut self.input);
         let output_t = &mut self.transposed[..batch * linear.outputs];
-        linear.forward(
-            threads,
-            batch,
-            &self.input[..batch * linear.inputs],
-            &weights[*weight],
-            bias.map(|bias| weights[bias].as_slice()),
-            output_t,
-            &mut self.scratch,
-        );
+        let input = &self.input[..batch * linear.inputs];
+        let bias = bias.map(|bias| parameters.values[bias].as_slice());
+        let scratch = &mut self.scratch;
+        match &parameters.sparse[*weight] {
+            Some(Sparse::Linear(sparse)) => {
+                sparse.forward(threads, batch, input, bias, output_t, scratch)
+            }
+            _ => {
+                let weight = &parameters.values[*weight];
+                linear.forward(threads, batch, input, weight, bias, output_t, scratch);
+            }
+        }
         let rows = &mut self.rows[..batch * linear.outputs];
         skinny_kernels::transpose(linear.outputs, batch, output_t, rows);
         for lane in lanes {
@@ -78,8 +89,7 @@ impl WholeBuffers {
         index: usize,
         threads: &Threads,
         lanes: &mut [Lane],
-        weights: &[Vec<f32>],
-        gradients: &mut [Vec<f32>],
+        parameters: ParametersMut,
     ) {
         let step = &program.steps[index];
         let Work::Linear {
@@ -93,6 +103,12 @@ impl WholeBuffers {
         let Some(slot) = program.gradient_slots[step.output] else {
             return;
         };
+        let ParametersMut {
+            values: weights,
+            sparse,
+            masked,
+            gradients,
+        } = parameters;
         let batch = gather(program, step.inputs[0], lanes, &mut self.input);
         for lane in lanes.iter() {
             let range = lane.first * linear.outputs..(lane.first + lane.images) * linear.outputs;
@@ -106,15 +122,28 @@ impl WholeBuffers {
             output_gradient_t,
         );
         let mut bias_gradient = bias.map(|bias| std::mem::take(&mut gradients[bias]));
-        linear.backward_weight(
-            threads,
-            batch,
-            output_gradient_t,
-            &self.input[..batch * linear.inputs],
-            &mut gradients[*weight],
-            bias_gradient.as_deref_mut(),
-            &mut self.scratch,
-        );
+        let sparse = &mut sparse[*weight];
+        let input = &self.input[..batch * linear.inputs];
+        match sparse {
+            Some(Sparse::Linear(sparse)) if masked => sparse.backward_weight(
+                threads,
+                batch,
+                output_gradient_t,
+                input,
+                &mut gradients[*weight],
+                bias_gradient.as_deref_mut(),
+                &mut self.scratch,
+            ),
+            _ => linear.backward_weight(
+                threads,
+                batch,
+                output_gradient_t,
+                input,
+                &mut gradients[*weight],
+                bias_gradient.as_deref_mut(),
+                &mut self.scratch,
+            ),
+        }
         if let (Some(bias), Some(gradient)) = (bias, bias_gradient) {
             gradients[*bias] = gradient;
         }
@@ -124,14 +153,17 @@ impl WholeBuffers {
         }
         // The input is not needed any more: its buffer takes the input's gradient.
         let input_gradient_t = &mut self.input[..batch * linear.inputs];
-        linear.backward_input(
-            threads,
-            batch,
-            output_gradient_t,
-            &weights[*weight],
-            input_gradient_t,
-            &mut self.scratch,
-        );
+        let scratch = &mut self.scratch;
+        match sparse {
+            Some(Sparse::Linear(sparse)) => {
+                sparse.backward_input(threads, batch, output_gradient_t, input_gradient_t, scratch)
+            }
+            _ => {
+                let weight = &weights[*weight];
+                let gradient = output_gradient_t;
+                linear.backward_input(threads, batch, gradient, weight, input_gradient_t, scratch);
+            }
+        }
         let rows = &mut self.rows[..batch * linear.inputs];
         skinny_kernels::transpose(linear.inputs, batch, input_gradient_t, rows);
         let first = program.first_writer[index][0];

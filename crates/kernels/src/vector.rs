@@ -1,0 +1,153 @@
+//! Vector registers of every instruction set behind one trait, so that a kernel is written once.
+
+/// A vector register.
+pub(crate) trait Vector: Copy {
+    const LANES: usize;
+    /// # Safety
+    /// `LANES` values can be read at `from`, and the processor has the instructions.
+    unsafe fn load(from: *const f32) -> Self;
+    /// # Safety
+    /// `LANES` values can be written at `to`, and the processor has the instructions.
+    unsafe fn store(self, to: *mut f32);
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn splat(value: f32) -> Self;
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self + a * b`.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn multiply_add(self, a: Self, b: Self) -> Self;
+    /// The sum of the lanes of each of four vectors.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn sums(vectors: [Self; 4]) -> [f32; 4];
+}
+
+/// Four lanes of whatever the target guarantees.
+#[derive(Clone, Copy)]
+pub(crate) struct Four([f32; 4]);
+
+impl Vector for Four {
+    const LANES: usize = 4;
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller promises 4 readable values; arrays of f32 need no other alignment than f32.
+        Self(unsafe { *from.cast() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller promises 4 writable values.
+        unsafe { *to.cast() = self.0 };
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 4])
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
+        // AArch64 always has the fused instruction; elsewhere `mul_add` may be a slow call.
+        if cfg!(target_arch = "aarch64") {
+            Self(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
+        } else {
+            Self(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
+        }
+    }
+    #[inline(always)]
+    unsafe fn sums(vectors: [Self; 4]) -> [f32; 4] {
+        vectors.map(|Self([a, b, c, d])| (a + b) + (c + d))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Vector;
+    use std::arch::x86_64::*;
+
+    impl Vector for __m256 {
+        const LANES: usize = 8;
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm256_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm256_storeu_ps(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm256_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm256_add_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm256_fmadd_ps(a, b, self) }
+        }
+        #[inline(always)]
+        unsafe fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
+            // SAFETY: as promised by the caller; four values are four values.
+            unsafe {
+                let quarters = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+                let sums = _mm_add_ps(
+                    _mm256_castps256_ps128(quarters),
+                    _mm256_extractf128_ps::<1>(quarters),
+                );
+                std::mem::transmute::<__m128, [f32; 4]>(sums)
+            }
+        }
+    }
+
+    impl Vector for __m512 {
+        const LANES: usize = 16;
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm512_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm512_storeu_ps(to, self) }
+        }
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm512_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm512_add_ps(self, other) }
+        }
+        #[inline(always)]
+        unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe { _mm512_fmadd_ps(a, b, self) }
+        }
+        #[inline(always)]
+        unsafe fn sums(vectors: [Self; 4]) -> [f32; 4] {
+            // SAFETY: as promised by the caller.
+            unsafe {
+                __m256::sums(vectors.map(|vector| {
+                    let high = _mm512_extractf32x8_ps::<1>(vector);
+                    _mm256_add_ps(_mm512_castps512_ps256(vector), high)
+                }))
+            }
+        }
+    }
+}
