@@ -65,6 +65,11 @@ pub enum Verb {
         #[arg(long)]
         list: bool,
     },
+    /// Measure how fast this machine trains a recipe's network, on random pictures of the right shape.
+    #[command(after_help = "Examples:
+  skinny bench --train mnist-lenet5-iht-10x --threads 1
+  skinny bench --train nin-cifar10 --batch 128 --density 0.1 --layers")]
+    Bench(BenchArguments),
     /// Draw what runs have come to: one offline HTML page, and plots as SVG and PNG.
     #[command(after_help = "Examples:
   skinny report runs/glyphs-lenet5-iht-10x
@@ -167,6 +172,32 @@ pub struct TrainArguments {
     /// Train the dense twin too, unless a finished one is there.
     #[arg(long)]
     pub with_dense: bool,
+}
+
+/// Arguments of `skinny bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// Time training steps of this recipe; a network of the zoo or a network's TOML file stands for itself with plain settings.
+    #[arg(long, value_name = "RECIPE", required = true)]
+    pub train: Option<String>,
+    /// Change a key of the recipe, e.g. `train.optimizer=adamw`; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// Pictures per step [default: the recipe's; 128 for a network].
+    #[arg(long)]
+    pub batch: Option<usize>,
+    /// Threads to compute with [default: all cores].
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Time a sparse phase of this density instead of a dense one.
+    #[arg(long)]
+    pub density: Option<f64>,
+    /// How long to measure.
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    /// Show every layer.
+    #[arg(long)]
+    pub layers: bool,
 }
 
 /// First and last seed.

@@ -27,6 +27,7 @@ pub mod linear;
 pub mod loss;
 pub mod lrn;
 pub mod norm;
+pub mod peak;
 pub mod pool;
 pub mod threads;
 mod transpose;

@@ -33,3 +33,8 @@ pub use skinny_train as train;
 pub fn instruction_set() -> String {
     format!("{:?}", skinny_kernels::instruction_set()).to_lowercase()
 }
+
+/// The most multiply-adds that this many threads reach in registers, in GFLOP/s: the ceiling of every kernel.
+pub fn fma_gflops(threads: usize) -> f64 {
+    skinny_kernels::peak::fma_gflops(&skinny_kernels::Threads::new(threads))
+}

@@ -5,6 +5,7 @@
 //! [`Material`] that the recipe names, and tells what happens in [`Event`]s; a [`RunFolder`] keeps the outcome.
 #![forbid(unsafe_code)]
 
+mod benchmark;
 mod checkpoint;
 mod engine;
 mod error;
@@ -23,6 +24,7 @@ mod schedule;
 mod size;
 mod trainer;
 
+pub use benchmark::{LayerTime, StepBenchmark};
 pub use engine::cpu::CpuEngine;
 pub use engine::{Engine, EngineSettings, Examples, Factors, Outcome, Section};
 pub use error::{RecipeError, TrainError};
