@@ -9,6 +9,7 @@
 //! A tap is one (input channel, kernel row, kernel column) of a group. Where the output is about as large as the
 //! input, the input gradient is instead the convolution of the output gradient with mirrored weights.
 
+mod direct;
 mod sparse;
 #[cfg(test)]
 mod tests;
@@ -99,6 +100,10 @@ impl Conv2d {
         let (padded, scratch) = scratch.split_at_mut(self.padded_len(images));
         let [channels, taps, pixels] = [self.output[0] / self.groups, self.taps(), self.pixels()];
         let windows = Windows::new(self, images, input, padded);
+        if direct::pays(self) {
+            direct::forward(self, images, windows.data(), weight, bias, output);
+            return;
+        }
         for group in 0..self.groups {
             let rows = group * channels..(group + 1) * channels;
             gemm::multiply(

@@ -63,23 +63,12 @@ impl<'a> Windows<'a> {
 
     /// Where the values of some taps begin, counted from the beginning of a window.
     fn taps(&self, taps: Range<usize>) -> impl Iterator<Item = usize> {
-        let [height, width] = self.kernel;
-        let (row, mut x) = (taps.start / width, taps.start % width);
-        let mut y = row % height;
-        let mut channel_start = row / height * self.channel_stride;
-        taps.map(move |_| {
-            let offset = channel_start + y * self.row_stride + x;
-            x += 1;
-            if x == width {
-                x = 0;
-                y += 1;
-            }
-            if y == height {
-                y = 0;
-                channel_start += self.channel_stride;
-            }
-            offset
-        })
+        tap_offsets(self.kernel, self.channel_stride, self.row_stride, taps)
+    }
+
+    /// The padded input.
+    pub fn data(&self) -> &'a [f32] {
+        self.data
     }
 
     /// Where the windows of some pixels, counted over all images, begin: one run per output row.
@@ -106,6 +95,31 @@ impl<'a> Windows<'a> {
             Some(Run { start, length })
         })
     }
+}
+
+/// Where the values of some taps begin in planes of this size and width, counted from the beginning of a window.
+pub(super) fn tap_offsets(
+    [height, width]: [usize; 2],
+    channel_stride: usize,
+    row_stride: usize,
+    taps: Range<usize>,
+) -> impl Iterator<Item = usize> {
+    let (row, mut x) = (taps.start / width, taps.start % width);
+    let mut y = row % height;
+    let mut channel_start = row / height * channel_stride;
+    taps.map(move |_| {
+        let offset = channel_start + y * row_stride + x;
+        x += 1;
+        if x == width {
+            x = 0;
+            y += 1;
+        }
+        if y == height {
+            y = 0;
+            channel_start += channel_stride;
+        }
+        offset
+    })
 }
 
 /// Copies of a fixed number of values each that fill one row of a panel: (to, from).
