@@ -2,7 +2,7 @@
 //! tells the share of the multiply-adds of the processor's peak.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use skinny_kernels::Conv2d;
+use skinny_kernels::{Conv2d, Finish};
 
 /// Images per call: a lane of a training batch.
 const IMAGES: usize = 8;
@@ -41,7 +41,9 @@ fn convolutions(criterion: &mut Criterion) {
         let multiply_adds = IMAGES * conv.weight_len() * side * side;
         group.throughput(Throughput::Elements(multiply_adds as u64));
         group.bench_function(BenchmarkId::from_parameter("forward"), |bencher| {
-            bencher.iter(|| conv.forward(IMAGES, &x, &w, Some(&b), &mut y, &mut scratch));
+            bencher.iter(|| {
+                conv.forward(IMAGES, &x, &w, Some(&b), &mut y, Finish::Keep, &mut scratch)
+            });
         });
         // Not to grow without bound over the calls.
         y.fill(0.0);
@@ -50,7 +52,8 @@ fn convolutions(criterion: &mut Criterion) {
                 .iter(|| conv.backward_weight(IMAGES, &x, &y, &mut w, Some(&mut b), &mut scratch));
         });
         group.bench_function(BenchmarkId::from_parameter("backward-input"), |bencher| {
-            bencher.iter(|| conv.backward_input(IMAGES, &y, &w, &mut x, &mut scratch));
+            bencher
+                .iter(|| conv.backward_input(IMAGES, &y, &w, &mut x, Finish::Keep, &mut scratch));
         });
         group.finish();
     }

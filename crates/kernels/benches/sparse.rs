@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use skinny_kernels::{Conv2d, SparseConv2d};
+use skinny_kernels::{Conv2d, Finish, SparseConv2d};
 
 /// Images per call: a lane of a training batch.
 const IMAGES: usize = 8;
@@ -69,11 +69,26 @@ fn main() {
                 None => vec![
                     Box::new(|| {
                         let mut scratch = scratch.borrow_mut();
-                        conv.forward(IMAGES, &x, &weight, None, &mut output, &mut scratch);
+                        conv.forward(
+                            IMAGES,
+                            &x,
+                            &weight,
+                            None,
+                            &mut output,
+                            Finish::Keep,
+                            &mut scratch,
+                        );
                     }),
                     Box::new(|| {
                         let mut scratch = scratch.borrow_mut();
-                        conv.backward_input(IMAGES, &y, &weight, &mut back, &mut scratch);
+                        conv.backward_input(
+                            IMAGES,
+                            &y,
+                            &weight,
+                            &mut back,
+                            Finish::Keep,
+                            &mut scratch,
+                        );
                     }),
                     Box::new(|| {
                         let mut scratch = scratch.borrow_mut();
@@ -83,11 +98,11 @@ fn main() {
                 Some(sparse) => vec![
                     Box::new(|| {
                         let mut scratch = scratch.borrow_mut();
-                        sparse.forward(IMAGES, &x, None, &mut output, &mut scratch);
+                        sparse.forward(IMAGES, &x, None, &mut output, Finish::Keep, &mut scratch);
                     }),
                     Box::new(|| {
                         let mut scratch = scratch.borrow_mut();
-                        sparse.backward_input(IMAGES, &y, &mut back, &mut scratch);
+                        sparse.backward_input(IMAGES, &y, &mut back, Finish::Keep, &mut scratch);
                     }),
                     Box::new(|| {
                         let mut scratch = scratch.borrow_mut();

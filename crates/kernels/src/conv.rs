@@ -18,6 +18,7 @@ mod windows;
 pub use sparse::SparseConv2d;
 
 use crate::elementwise;
+use crate::finish::Finish;
 use crate::gemm::{self, Base, Matrix, Output};
 use windows::{Planes, Windows, add_transposed, add_windows, mirror};
 
@@ -77,10 +78,11 @@ impl Conv2d {
         forward.max(backward_weight).max(backward_input)
     }
 
-    /// `output = weight ∗ input + bias`.
+    /// `output = weight ∗ input + bias`, finished.
     ///
     /// `input` is [images, input], `weight` [output channels, input channels / groups, kernel], `bias` one value
     /// per output channel, `output` [images, output]; `scratch` at least [`Self::scratch_len`].
+    #[allow(clippy::too_many_arguments)]
     pub fn forward(
         &self,
         images: usize,
@@ -88,6 +90,7 @@ impl Conv2d {
         weight: &[f32],
         bias: Option<&[f32]>,
         output: &mut [f32],
+        finish: Finish,
         scratch: &mut [f32],
     ) {
         self.check(
@@ -101,7 +104,7 @@ impl Conv2d {
         let [channels, taps, pixels] = [self.output[0] / self.groups, self.taps(), self.pixels()];
         let windows = Windows::new(self, images, input, padded);
         if direct::pays(self) {
-            direct::forward(self, images, windows.data(), weight, bias, output);
+            direct::forward(self, images, windows.data(), weight, bias, output, finish);
             return;
         }
         for group in 0..self.groups {
@@ -113,6 +116,7 @@ impl Conv2d {
                 bias.map_or(Base::Zero, |bias| Base::Bias(&bias[rows.clone()])),
                 &mut Output {
                     start: rows.start * pixels,
+                    finish,
                     ..Output::images(output, pixels, self.output_len())
                 },
                 scratch,
@@ -120,7 +124,7 @@ impl Conv2d {
         }
     }
 
-    /// The gradient of the input, which is overwritten, from that of the output.
+    /// The gradient of the input, finished, which is overwritten, from that of the output.
     ///
     /// Shapes as in [`Self::forward`].
     pub fn backward_input(
@@ -129,6 +133,7 @@ impl Conv2d {
         output_gradient: &[f32],
         weight: &[f32],
         input_gradient: &mut [f32],
+        finish: Finish,
         scratch: &mut [f32],
     ) {
         self.check(
@@ -147,6 +152,7 @@ impl Conv2d {
                 mirrored_weight,
                 None,
                 input_gradient,
+                finish,
                 scratch,
             );
             return;
@@ -176,6 +182,7 @@ impl Conv2d {
                 let mut into = if self.is_pointwise() {
                     Output {
                         start: group * taps * pixels,
+                        finish: finish.at(first * self.input_len()),
                         ..Output::images(input_gradient, pixels, self.input_len())
                     }
                 } else {
@@ -205,6 +212,9 @@ impl Conv2d {
                     }
                 }
             }
+        }
+        if !self.is_pointwise() {
+            finish.apply(input_gradient);
         }
     }
 

@@ -10,6 +10,7 @@ mod tile;
 
 use std::ops::Range;
 
+use crate::finish::Finish;
 use crate::transpose;
 
 pub(crate) use tile::{TILE_COLUMNS_MAX, TILE_ROWS_MAX};
@@ -143,6 +144,8 @@ pub(crate) struct Output<'a> {
     pub image_stride: usize,
     /// Values after the columns of an image that may be overwritten.
     pub spare: usize,
+    /// What is done to the values; what it reads is laid out like `data`.
+    pub finish: Finish<'a>,
 }
 
 impl<'a> Output<'a> {
@@ -156,6 +159,7 @@ impl<'a> Output<'a> {
             columns_per_image: columns.max(1),
             image_stride: 0,
             spare: 0,
+            finish: Finish::Keep,
         }
     }
 
@@ -169,6 +173,7 @@ impl<'a> Output<'a> {
             columns_per_image: pixels,
             image_stride,
             spare: 0,
+            finish: Finish::Keep,
         }
     }
 
@@ -201,13 +206,25 @@ impl<'a> Output<'a> {
             let part = next - columns.start..end - columns.start;
             for (row, values) in tile.chunks_exact(width).enumerate() {
                 let to = offset + row * self.row_stride;
-                copy_short(&values[part.clone()], &mut self.data[to..to + part.len()]);
+                let into = &mut self.data[to..to + part.len()];
+                match self.finish {
+                    Finish::Keep => copy_short(&values[part.clone()], into),
+                    finish => {
+                        let finish = finish.at(to);
+                        for (at, (into, value)) in
+                            into.iter_mut().zip(&values[part.clone()]).enumerate()
+                        {
+                            *into = finish.value(*value, at);
+                        }
+                    }
+                }
             }
             next = end;
         }
     }
 
     /// Writes or adds a tile of rows of `width` values, of which `columns` count, that belongs to several images.
+    #[allow(clippy::too_many_arguments)]
     fn scatter(
         &mut self,
         row: usize,
@@ -215,6 +232,7 @@ impl<'a> Output<'a> {
         tile: &[f32],
         width: usize,
         add: bool,
+        finish: Finish,
     ) {
         for (row, values) in (row..).zip(tile.chunks_exact(width)) {
             let row_start = (row - self.first_row) * self.row_stride;
@@ -223,9 +241,10 @@ impl<'a> Output<'a> {
                 let (offset, contiguous) = self.place(next);
                 let end = columns.end.min(next + contiguous - self.spare);
                 let values = &values[next - columns.start..end - columns.start];
+                let finish = finish.at(row_start + offset);
                 let into = &mut self.data[row_start + offset..][..values.len()];
-                for (into, value) in into.iter_mut().zip(values) {
-                    *into = if add { *into + value } else { *value };
+                for (at, (into, value)) in into.iter_mut().zip(values).enumerate() {
+                    *into = finish.value(if add { *into + value } else { *value }, at);
                 }
                 next = end;
             }
@@ -261,7 +280,13 @@ pub(crate) fn multiply(
         let block = first..columns.min(first + COLUMNS);
         for (from, to, base) in depth_blocks(depth, base) {
             let packed = pack(right, from..to, block.clone(), tile.columns, scratch);
-            multiply_packed(0..rows, from..to, block.clone(), left, packed, base, output);
+            let finish = if to == depth {
+                output.finish
+            } else {
+                Finish::Keep
+            };
+            let part = [0..rows, from..to, block.clone()];
+            multiply_packed(part, left, packed, base, output, finish);
         }
     }
 }
@@ -290,15 +315,15 @@ pub(crate) fn pack<'s>(
     packed
 }
 
-/// `C = base + A·B` for some rows, at most [`COLUMNS`] columns and one block of the depth, with B packed.
+/// `C = base + A·B` for some rows, one block of the depth and at most [`COLUMNS`] columns, with B packed; `finish` is
+/// the output's after the last block of the depth.
 pub(crate) fn multiply_packed(
-    rows: Range<usize>,
-    depth: Range<usize>,
-    columns: Range<usize>,
+    [rows, depth, columns]: [Range<usize>; 3],
     left: &impl Left,
     packed: &[f32],
     base: Base,
     output: &mut Output,
+    finish: Finish,
 ) {
     let tile = tiles();
     let size = depth.len() * tile.columns;
@@ -327,8 +352,18 @@ pub(crate) fn multiply_packed(
             let columns = from..columns.end.min(from + tile.columns);
             let (offset, contiguous) = places[number];
             if tile.written(columns.len()) <= contiguous {
+                let finish = finish.at(row_start + offset);
                 let into = &mut output.data[row_start + offset..];
-                tile.run(&left, columns.len(), panel, start, into, output.row_stride);
+                let row_stride = output.row_stride;
+                tile.run(
+                    &left,
+                    columns.len(),
+                    panel,
+                    start,
+                    into,
+                    row_stride,
+                    &finish,
+                );
             } else {
                 let mut result = [0.0; TILE_ROWS_MAX * TILE_COLUMNS_MAX];
                 tile.run(
@@ -338,9 +373,17 @@ pub(crate) fn multiply_packed(
                     Some(&bias),
                     &mut result,
                     tile.columns,
+                    &Finish::Keep,
                 );
                 let result = &result[..some.len() * tile.columns];
-                output.scatter(some.start, columns, result, tile.columns, start.is_none());
+                output.scatter(
+                    some.start,
+                    columns,
+                    result,
+                    tile.columns,
+                    start.is_none(),
+                    finish,
+                );
             }
         }
     }

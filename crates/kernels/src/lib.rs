@@ -23,6 +23,7 @@ pub mod activation;
 pub mod conv;
 pub mod dropout;
 pub mod elementwise;
+mod finish;
 pub mod linear;
 pub mod loss;
 pub mod lrn;
@@ -35,6 +36,7 @@ pub mod update;
 mod vector;
 
 pub use conv::{Conv2d, SparseConv2d};
+pub use finish::Finish;
 pub use linear::{Linear, SparseLinear};
 pub use pool::Pool2d;
 pub use simd::{InstructionSet, instruction_set};

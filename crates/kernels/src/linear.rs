@@ -9,6 +9,7 @@ mod sparse;
 pub use sparse::SparseLinear;
 
 use crate::elementwise;
+use crate::finish::Finish;
 use crate::gemm::{self, Base, Left, Matrix, Output, Right};
 use crate::threads::Threads;
 
@@ -191,15 +192,8 @@ fn product(
             for first in (0..columns).step_by(gemm::COLUMNS) {
                 let last = columns.min(first + gemm::COLUMNS);
                 let panels = &packed[first * (to - from)..];
-                gemm::multiply_packed(
-                    some.clone(),
-                    from..to,
-                    first..last,
-                    left,
-                    panels,
-                    base,
-                    &mut output,
-                );
+                let part = [some.clone(), from..to, first..last];
+                gemm::multiply_packed(part, left, panels, base, &mut output, Finish::Keep);
             }
         }
     });

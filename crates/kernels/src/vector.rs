@@ -20,6 +20,16 @@ pub(crate) trait Vector: Copy {
     /// # Safety
     /// The processor has the instructions.
     unsafe fn multiply_add(self, a: Self, b: Self) -> Self;
+    /// The rectifier of every lane; NaN stays NaN.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn relu(self) -> Self;
+    /// The lanes where `other` is positive, 0 elsewhere.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn where_positive(self, other: Self) -> Self;
     /// The sum of the lanes of each of four vectors.
     ///
     /// # Safety
@@ -61,6 +71,15 @@ impl Vector for Four {
         }
     }
     #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        Self(self.0.map(|value| if value <= 0.0 { 0.0 } else { value }))
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, other: Self) -> Self {
+        let keep = |i| if other.0[i] > 0.0 { self.0[i] } else { 0.0 };
+        Self(std::array::from_fn(keep))
+    }
+    #[inline(always)]
     unsafe fn sums(vectors: [Self; 4]) -> [f32; 4] {
         vectors.map(|Self([a, b, c, d])| (a + b) + (c + d))
     }
@@ -97,6 +116,19 @@ mod x86 {
         unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
             // SAFETY: as promised by the caller.
             unsafe { _mm256_fmadd_ps(a, b, self) }
+        }
+        #[inline(always)]
+        unsafe fn relu(self) -> Self {
+            // SAFETY: as promised by the caller. Of a NaN and a number, the second operand is the maximum.
+            unsafe { _mm256_max_ps(_mm256_setzero_ps(), self) }
+        }
+        #[inline(always)]
+        unsafe fn where_positive(self, other: Self) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe {
+                let keep = _mm256_cmp_ps::<_CMP_GT_OQ>(other, _mm256_setzero_ps());
+                _mm256_and_ps(self, keep)
+            }
         }
         #[inline(always)]
         unsafe fn sums([a, b, c, d]: [Self; 4]) -> [f32; 4] {
@@ -138,6 +170,19 @@ mod x86 {
         unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
             // SAFETY: as promised by the caller.
             unsafe { _mm512_fmadd_ps(a, b, self) }
+        }
+        #[inline(always)]
+        unsafe fn relu(self) -> Self {
+            // SAFETY: as promised by the caller. Of a NaN and a number, the second operand is the maximum.
+            unsafe { _mm512_max_ps(_mm512_setzero_ps(), self) }
+        }
+        #[inline(always)]
+        unsafe fn where_positive(self, other: Self) -> Self {
+            // SAFETY: as promised by the caller.
+            unsafe {
+                let keep = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(other, _mm512_setzero_ps());
+                _mm512_maskz_mov_ps(keep, self)
+            }
         }
         #[inline(always)]
         unsafe fn sums(vectors: [Self; 4]) -> [f32; 4] {

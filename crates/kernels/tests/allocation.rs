@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use skinny_kernels::dropout::Dropout;
 use skinny_kernels::lrn::Lrn;
 use skinny_kernels::update::{AdamW, CaffeSgd, Sgd, ema_update, squared_norm};
-use skinny_kernels::{Conv2d, Linear, Pool2d, Threads};
+use skinny_kernels::{Conv2d, Finish, Linear, Pool2d, Threads};
 use skinny_kernels::{activation, elementwise, loss, norm, pool, transpose};
 
 /// The system's allocator, which counts.
@@ -118,6 +118,7 @@ fn a_warm_call_allocates_nothing() {
                 &b[..weights],
                 Some(bias),
                 into,
+                Finish::Relu,
                 &mut scratch,
             );
             conv.backward_input(
@@ -125,6 +126,7 @@ fn a_warm_call_allocates_nothing() {
                 &c[..output],
                 &b[..weights],
                 &mut d[..input],
+                Finish::Keep,
                 &mut scratch,
             );
             conv.backward_weight(

@@ -5,6 +5,7 @@
 //! padding are passed over. A vector at the end of a row overlaps the one before it, so a row of pixels must hold one.
 
 use super::{Conv2d, windows};
+use crate::finish::Finish;
 use crate::simd::{InstructionSet, instruction_set};
 use crate::vector::{Four, Vector};
 
@@ -14,8 +15,8 @@ const ROWS_MAX: usize = 12;
 /// Offsets of taps and places of vectors fit on the stack.
 const TAPS_MAX: usize = 16 * 1024;
 
-/// `(tile, tap offsets, weights, input, output)`.
-type Kernel = unsafe fn(&Tile, *const u32, *const f32, *const f32, *mut f32);
+/// `(tile, tap offsets, weights, input, output, finish)`.
+type Kernel = unsafe fn(&Tile, *const u32, *const f32, *const f32, *mut f32, &Finish);
 
 /// The tile sizes and kernels of one instruction set.
 struct Kernels {
@@ -75,6 +76,7 @@ pub(super) fn forward(
     weight: &[f32],
     bias: Option<&[f32]>,
     output: &mut [f32],
+    finish: Finish,
 ) {
     let kernels = kernels();
     let [height, width] = [conv.output[1], conv.output[2]];
@@ -93,6 +95,7 @@ pub(super) fn forward(
     }
     assert!(padded.len() >= images * conv.input[0] * rows * columns);
     assert!(weight.len() >= conv.output[0] * taps && output.len() >= images * conv.output_len());
+    finish.check(images * conv.output_len());
     assert!(conv.stride == [1, 1] && width >= kernels.lanes && taps <= TAPS_MAX);
     let per_row = width.div_ceil(kernels.lanes);
     let place = |number: usize| {
@@ -105,6 +108,7 @@ pub(super) fn forward(
             for first in (0..channels).step_by(kernels.rows) {
                 let count = kernels.rows.min(channels - first);
                 let channel = group * channels + first;
+                let finish = finish.at(image * conv.output_len() + channel * height * width);
                 let mut tile = Tile {
                     channels: inputs,
                     area: kernel_height * kernel_width,
@@ -141,6 +145,7 @@ pub(super) fn forward(
                             weight.as_ptr().add(channel * taps),
                             input.as_ptr(),
                             output.as_mut_ptr().add(channel * height * width),
+                            &finish,
                         );
                     }
                 }
@@ -151,7 +156,8 @@ pub(super) fn forward(
 
 /// # Safety
 /// For all taps of the tile, `input` can be read at their offsets from both places on, `weights` at them in `ROWS` rows,
-/// and `output` be written at both places in `ROWS` planes; the processor has the instructions of `V`.
+/// and `output` be written (and what `finish`
+/// reads be read) at both places in `ROWS` planes; the processor has the instructions of `V`.
 #[inline(always)]
 unsafe fn kernel<V: Vector, const ROWS: usize, const VECTORS: usize>(
     tile: &Tile,
@@ -159,6 +165,7 @@ unsafe fn kernel<V: Vector, const ROWS: usize, const VECTORS: usize>(
     weights: *const f32,
     input: *const f32,
     output: *mut f32,
+    finish: &Finish,
 ) {
     // SAFETY: the caller's promises are exactly the reads and writes below.
     unsafe {
@@ -186,8 +193,9 @@ unsafe fn kernel<V: Vector, const ROWS: usize, const VECTORS: usize>(
         }
         for (row, sums) in sums.iter().enumerate() {
             for (vector, sum) in sums.iter().enumerate() {
-                let to = output.add(row * tile.plane + tile.to[vector]);
-                V::splat(tile.bias[row]).add(*sum).store(to);
+                let to = row * tile.plane + tile.to[vector];
+                let value = V::splat(tile.bias[row]).add(*sum);
+                finish.vector(value, to).store(output.add(to));
             }
         }
     }
@@ -203,9 +211,10 @@ macro_rules! kernels {
             weights: *const f32,
             input: *const f32,
             output: *mut f32,
+            finish: &Finish,
         ) {
             // SAFETY: the caller's promises are the same, and the attribute names the instructions.
-            unsafe { kernel::<$vector, ROWS, VECTORS>(tile, offsets, weights, input, output) }
+            unsafe { kernel::<$vector, ROWS, VECTORS>(tile, offsets, weights, input, output, finish) }
         }
         &[$([run::<$rows, 1>, run::<$rows, 2>]),*]
     }};
@@ -219,7 +228,7 @@ static BASELINE: Kernels = Kernels {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Kernels, Tile, kernel};
+    use super::{Finish, Kernels, Tile, kernel};
     use std::arch::x86_64::{__m256, __m512};
 
     pub(super) static AVX2: Kernels = Kernels {

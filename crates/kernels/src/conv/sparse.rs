@@ -2,6 +2,7 @@
 
 use super::windows::{Planes, Windows, add_windows};
 use super::{Conv2d, add_bias_gradient};
+use crate::finish::Finish;
 use crate::gemm::Output;
 use crate::sparse::SparseMatrix;
 
@@ -91,6 +92,7 @@ impl SparseConv2d {
         input: &[f32],
         bias: Option<&[f32]>,
         output: &mut [f32],
+        finish: Finish,
         scratch: &mut [f32],
     ) {
         let conv = &self.conv;
@@ -102,7 +104,16 @@ impl SparseConv2d {
             output.len(),
             bias_len,
         );
-        forward(conv, &self.forward, images, input, bias, output, scratch);
+        forward(
+            conv,
+            &self.forward,
+            images,
+            input,
+            bias,
+            output,
+            finish,
+            scratch,
+        );
     }
 
     /// [`Conv2d::backward_input`] with the kept weights.
@@ -111,6 +122,7 @@ impl SparseConv2d {
         images: usize,
         output_gradient: &[f32],
         input_gradient: &mut [f32],
+        finish: Finish,
         scratch: &mut [f32],
     ) {
         let conv = &self.conv;
@@ -129,6 +141,7 @@ impl SparseConv2d {
                 output_gradient,
                 None,
                 input_gradient,
+                finish,
                 scratch,
             );
             return;
@@ -144,6 +157,7 @@ impl SparseConv2d {
                 };
                 let mut into = Output {
                     start: group * taps * pixels,
+                    finish,
                     ..Output::images(input_gradient, pixels, conv.input_len())
                 };
                 matrix.multiply(images * pixels, &gradient, None, &mut into, scratch);
@@ -173,6 +187,7 @@ impl SparseConv2d {
                 }
             }
         }
+        finish.apply(input_gradient);
     }
 
     /// Adds the gradients of the kept weights to `values`, one value per kept weight, and of the bias to its own.
@@ -241,7 +256,8 @@ impl SparseConv2d {
     }
 }
 
-/// `output = matrices ∗ input + bias` for the windows of `conv`, one matrix per group.
+/// `output = matrices ∗ input + bias`, finished, for the windows of `conv`, one matrix per group.
+#[allow(clippy::too_many_arguments)]
 fn forward(
     conv: &Conv2d,
     matrices: &[SparseMatrix],
@@ -249,6 +265,7 @@ fn forward(
     input: &[f32],
     bias: Option<&[f32]>,
     output: &mut [f32],
+    finish: Finish,
     scratch: &mut [f32],
 ) {
     let [channels, pixels] = [conv.output[0] / conv.groups, conv.pixels()];
@@ -258,6 +275,7 @@ fn forward(
         let rows = group * channels..(group + 1) * channels;
         let mut into = Output {
             start: rows.start * pixels,
+            finish,
             ..Output::images(output, pixels, conv.output_len())
         };
         let bias = bias.map(|bias| &bias[rows]);

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Conv2d, SparseConv2d};
+use crate::Finish;
 use crate::testing::{assert_close, numbers};
 
 /// Calls `f(input, weight, output)` with the positions of every product of the convolution.
@@ -67,8 +68,28 @@ fn check(conv: &Conv2d, images: usize) {
             reference[o] += f64::from(input[i]) * f64::from(weight[w])
         });
         let mut output = vec![f32::NAN; gradient.len()];
-        conv.forward(images, &input, &weight, bias, &mut output, &mut scratch);
+        conv.forward(
+            images,
+            &input,
+            &weight,
+            bias,
+            &mut output,
+            Finish::Keep,
+            &mut scratch,
+        );
         assert_close(&output, &reference, &format!("output, {what}"));
+        let mut finished = vec![f32::NAN; gradient.len()];
+        conv.forward(
+            images,
+            &input,
+            &weight,
+            bias,
+            &mut finished,
+            Finish::Relu,
+            &mut scratch,
+        );
+        Finish::Relu.apply(&mut output);
+        assert_eq!(finished, output, "rectified output, {what}");
     }
 
     scratch.fill(f32::NAN);
@@ -82,12 +103,28 @@ fn check(conv: &Conv2d, images: usize) {
         &gradient,
         &weight,
         &mut input_gradient,
+        Finish::Keep,
         &mut scratch,
     );
     assert_close(
         &input_gradient,
         &reference,
         &format!("input gradient, {what}"),
+    );
+    let finish = Finish::Where(&input);
+    let mut finished = vec![f32::NAN; input.len()];
+    conv.backward_input(
+        images,
+        &gradient,
+        &weight,
+        &mut finished,
+        finish,
+        &mut scratch,
+    );
+    finish.apply(&mut input_gradient);
+    assert_eq!(
+        finished, input_gradient,
+        "input gradient behind a rectifier, {what}"
     );
 
     scratch.fill(f32::NAN);
@@ -169,16 +206,48 @@ fn check_sparse(conv: &Conv2d, images: usize, density: f64) {
         }
     });
     let mut output = vec![f32::NAN; gradient.len()];
-    sparse.forward(images, &input, Some(&bias), &mut output, &mut scratch);
+    sparse.forward(
+        images,
+        &input,
+        Some(&bias),
+        &mut output,
+        Finish::Keep,
+        &mut scratch,
+    );
     assert_close(&output, &reference, &format!("sparse output, {what}"));
+    let mut finished = vec![f32::NAN; gradient.len()];
+    sparse.forward(
+        images,
+        &input,
+        Some(&bias),
+        &mut finished,
+        Finish::Relu,
+        &mut scratch,
+    );
+    Finish::Relu.apply(&mut output);
+    assert_eq!(finished, output, "rectified sparse output, {what}");
 
     scratch.fill(f32::NAN);
     let mut input_gradient = vec![f32::NAN; input.len()];
-    sparse.backward_input(images, &gradient, &mut input_gradient, &mut scratch);
+    sparse.backward_input(
+        images,
+        &gradient,
+        &mut input_gradient,
+        Finish::Keep,
+        &mut scratch,
+    );
     assert_close(
         &input_gradient,
         &back,
         &format!("sparse input gradient, {what}"),
+    );
+    let finish = Finish::Where(&input);
+    let mut finished = vec![f32::NAN; input.len()];
+    sparse.backward_input(images, &gradient, &mut finished, finish, &mut scratch);
+    finish.apply(&mut input_gradient);
+    assert_eq!(
+        finished, input_gradient,
+        "sparse input gradient behind a rectifier, {what}"
     );
 
     scratch.fill(f32::NAN);
@@ -328,10 +397,18 @@ fn an_image_has_the_same_bits_in_any_company() {
                     &weight,
                     Some(&bias),
                     into,
+                    Finish::Keep,
                     &mut scratch,
                 );
                 let into = &mut input_gradient[inputs];
-                conv.backward_input(some, &gradient[outputs], &weight, into, &mut scratch);
+                conv.backward_input(
+                    some,
+                    &gradient[outputs],
+                    &weight,
+                    into,
+                    Finish::Keep,
+                    &mut scratch,
+                );
             }
             [output, input_gradient]
                 .concat()
@@ -353,8 +430,8 @@ fn no_images_are_no_work() {
     ] {
         let weight = numbers(conv.weight_len(), 1);
         let mut scratch = vec![f32::NAN; conv.scratch_len(0)];
-        conv.forward(0, &[], &weight, None, &mut [], &mut scratch);
-        conv.backward_input(0, &[], &weight, &mut [], &mut scratch);
+        conv.forward(0, &[], &weight, None, &mut [], Finish::Keep, &mut scratch);
+        conv.backward_input(0, &[], &weight, &mut [], Finish::Keep, &mut scratch);
         let (mut weight_gradient, mut bias_gradient) = (weight.clone(), numbers(4, 2));
         conv.backward_weight(
             0,

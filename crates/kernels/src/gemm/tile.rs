@@ -1,6 +1,7 @@
 //! The tile: a few rows times a few vectors of columns, accumulated in registers over the depth.
 
 use super::{Rows, Run};
+use crate::finish::Finish;
 use crate::simd::{InstructionSet, instruction_set};
 use crate::vector::{Four, Vector};
 
@@ -11,8 +12,8 @@ pub(crate) const TILE_COLUMNS_MAX: usize = 32;
 /// Columns of the smallest tile.
 pub(crate) const TILE_COLUMNS_MIN: usize = 8;
 
-/// One kernel: `(left, panel, c, c_row, start)`.
-type Kernel = unsafe fn(&Rows, *const f32, *mut f32, usize, *const f32);
+/// One kernel: `(left, panel, c, c_row, start, finish)`.
+type Kernel = unsafe fn(&Rows, *const f32, *mut f32, usize, *const f32, &Finish);
 
 /// The tile sizes and kernels of one instruction set.
 pub(crate) struct Tile {
@@ -43,10 +44,11 @@ impl Tile {
         }
     }
 
-    /// `C = start + A·B`, or `C += A·B` without a start, for the rows of `left` and [`Self::written`] columns.
+    /// `C = start + A·B`, or `C += A·B` without a start, for the rows of `left` and [`Self::written`] columns, finished.
     ///
     /// `panel` holds, for every depth, a row of `self.columns` values.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     pub fn run(
         &self,
         left: &Rows,
@@ -55,24 +57,26 @@ impl Tile {
         start: Option<&[f32; TILE_ROWS_MAX]>,
         c: &mut [f32],
         c_row: usize,
+        finish: &Finish,
     ) {
         let rows = left.count;
         assert!(rows >= 1 && columns >= 1 && columns <= self.columns);
         assert!(c.len() >= (rows - 1) * c_row + self.written(columns));
         assert!(panel.len() >= left.depth * self.columns);
+        finish.check((rows - 1) * c_row + self.written(columns));
         let kernel = self.kernels[rows - 1][usize::from(columns > self.columns / 2)];
         let start = start.map_or(std::ptr::null(), |start| start.as_ptr());
         // SAFETY: `Rows::new` and the assertions above cover every element that a kernel of this many rows and
         // vectors reads or writes; `start` is null or has a value for every row; this instruction set was
         // detected.
-        unsafe { kernel(left, panel.as_ptr(), c.as_mut_ptr(), c_row, start) };
+        unsafe { kernel(left, panel.as_ptr(), c.as_mut_ptr(), c_row, start, finish) };
     }
 }
 
 /// # Safety
 /// The first `ROWS` rows of `left` lie in its data for all of its runs, `panel` can be read at 2 vectors per
 /// depth, `c` be read and written at `VECTORS` vectors from every `row * c_row`, `start` is null or has `ROWS`
-/// values, and the processor has the instructions of `V`.
+/// values, `finish` has a value for every element of `c`, and the processor has the instructions of `V`.
 #[inline(always)]
 unsafe fn kernel<V: Vector, const ROWS: usize, const VECTORS: usize>(
     left: &Rows,
@@ -80,6 +84,7 @@ unsafe fn kernel<V: Vector, const ROWS: usize, const VECTORS: usize>(
     c: *mut f32,
     c_row: usize,
     start: *const f32,
+    finish: &Finish,
 ) {
     // SAFETY: the caller's promises are exactly the reads and writes below.
     unsafe {
@@ -105,13 +110,14 @@ unsafe fn kernel<V: Vector, const ROWS: usize, const VECTORS: usize>(
         }
         for (row, sums) in sums.iter().enumerate() {
             for (vector, sum) in sums.iter().enumerate() {
-                let to = c.add(row * c_row + vector * V::LANES);
+                let at = row * c_row + vector * V::LANES;
+                let to = c.add(at);
                 let base = if start.is_null() {
                     V::load(to)
                 } else {
                     V::splat(*start.add(row))
                 };
-                base.add(*sum).store(to);
+                finish.vector(base.add(*sum), at).store(to);
             }
         }
     }
@@ -127,9 +133,10 @@ macro_rules! kernels {
             c: *mut f32,
             c_row: usize,
             start: *const f32,
+            finish: &Finish,
         ) {
             // SAFETY: the caller's promises are the same, and the attribute names the instructions.
-            unsafe { kernel::<$vector, ROWS, VECTORS>(left, panel, c, c_row, start) }
+            unsafe { kernel::<$vector, ROWS, VECTORS>(left, panel, c, c_row, start, finish) }
         }
         &[$([run::<$rows, 1>, run::<$rows, 2>]),*]
     }};
@@ -143,7 +150,7 @@ static BASELINE: Tile = Tile {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Rows, Tile, kernel};
+    use super::{Finish, Rows, Tile, kernel};
     use std::arch::x86_64::{__m256, __m512};
 
     pub(super) static AVX2: Tile = Tile {

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use skinny_kernels::dropout::Dropout;
-use skinny_kernels::{activation, elementwise};
+use skinny_kernels::{Finish, activation, elementwise};
 
 use super::parameters::{Parameters, Sparse};
 use super::program::{Program, Step, Work};
@@ -229,13 +229,17 @@ impl Lane {
             Work::Conv { conv, weight, bias } => {
                 let bias = bias.map(|bias| parameters.values[bias].as_slice());
                 let scratch = &mut self.scratch;
+                let finish = match step.relu {
+                    true => Finish::Relu,
+                    false => Finish::Keep,
+                };
                 match &parameters.sparse[*weight] {
                     Some(Sparse::Conv(sparse)) => {
-                        sparse.forward(images, input, bias, output, scratch)
+                        sparse.forward(images, input, bias, output, finish, scratch)
                     }
                     _ => {
                         let weight = &parameters.values[*weight];
-                        conv.forward(images, input, weight, bias, output, scratch)
+                        conv.forward(images, input, weight, bias, output, finish, scratch)
                     }
                 }
             }
@@ -292,6 +296,10 @@ impl Lane {
             let output = &self.values[step.output][..output_gradient.len()];
             activation::relu_backward(output, output_gradient);
         } else {
+            if step.relu && !program.is_finished[step.output] {
+                let output = &self.values[step.output][..output_gradient.len()];
+                activation::relu_backward(output, output_gradient);
+            }
             self.parameter_gradient(program, parameters, step, output_gradient);
             for (&input, &first) in step.inputs.iter().zip(&program.first_writer[index]) {
                 self.write_gradient(program, input, first, |lane, target| {
@@ -387,18 +395,29 @@ impl Lane {
         let step = &program.steps[index];
         let images = self.images;
         match &step.work {
-            Work::Conv { conv, weight, .. } => match &parameters.sparse[*weight] {
-                Some(Sparse::Conv(sparse)) => {
-                    sparse.backward_input(images, output_gradient, target, &mut self.scratch)
+            Work::Conv { conv, weight, .. } => {
+                let finish = match step.finishes_relu {
+                    true => Finish::Where(&self.values[input][..target.len()]),
+                    false => Finish::Keep,
+                };
+                let scratch = &mut self.scratch;
+                match &parameters.sparse[*weight] {
+                    Some(Sparse::Conv(sparse)) => {
+                        sparse.backward_input(images, output_gradient, target, finish, scratch)
+                    }
+                    _ => {
+                        let weight = &parameters.values[*weight];
+                        conv.backward_input(
+                            images,
+                            output_gradient,
+                            weight,
+                            target,
+                            finish,
+                            scratch,
+                        )
+                    }
                 }
-                _ => conv.backward_input(
-                    images,
-                    output_gradient,
-                    &parameters.values[*weight],
-                    target,
-                    &mut self.scratch,
-                ),
-            },
+            }
             Work::Relu => {
                 target.copy_from_slice(output_gradient);
                 activation::relu_backward(&self.values[step.output][..target.len()], target);

@@ -59,6 +59,10 @@ pub(super) struct Step {
     pub inputs: Vec<usize>,
     /// Value written; equal to `inputs[0]` where the operation works in place.
     pub output: usize,
+    /// Whether a rectifier follows that the operation does itself.
+    pub relu: bool,
+    /// Whether the operation's input gradient is already the gradient of the rectifier before it.
+    pub finishes_relu: bool,
 }
 
 impl Step {
@@ -91,6 +95,8 @@ pub(super) struct Program {
     pub slot_lengths: Vec<usize>,
     /// For each step and input: whether its backward call is the first to write that input's gradient.
     pub first_writer: Vec<Vec<bool>>,
+    /// For each value: whether its gradient arrives as that of what it was before its rectifier.
+    pub is_finished: Vec<bool>,
     /// The value that holds the logits.
     pub logits: usize,
     /// Number of classes.
@@ -207,6 +213,14 @@ impl Program {
                 }
             };
             let in_place = work == Work::Relu && sole_consumer && overwritable[inputs[0]];
+            if let (true, Some(last)) = (in_place, steps.last_mut())
+                && matches!(last.work, Work::Conv { .. })
+                && last.output == inputs[0]
+            {
+                last.relu = true;
+                value_of_node[index] = inputs[0];
+                continue;
+            }
             let output = if in_place {
                 inputs[0]
             } else {
@@ -221,8 +235,11 @@ impl Program {
                 work,
                 inputs,
                 output,
+                relu: false,
+                finishes_relu: false,
             });
         }
+        finish_rectifiers(&mut steps, value_lengths.len());
         let logits = *value_of_node
             .last()
             .expect("a graph has at least one layer");
@@ -231,6 +248,13 @@ impl Program {
         let (gradient_slots, slot_lengths) =
             assign_slots(&steps, &value_lengths, &needs_gradient, logits);
         Program {
+            is_finished: {
+                let mut finished = vec![false; value_lengths.len()];
+                for step in steps.iter().filter(|step| step.finishes_relu) {
+                    finished[step.inputs[0]] = true;
+                }
+                finished
+            },
             stages: stages(&steps),
             classes: value_lengths[logits],
             steps,
@@ -265,6 +289,23 @@ impl Program {
 
 fn length(shape: [usize; 3]) -> usize {
     shape.iter().product()
+}
+
+/// Where a convolution alone reads what another one rectified, its input gradient goes through the rectifier at once.
+fn finish_rectifiers(steps: &mut [Step], values: usize) {
+    let mut readers = vec![0; values];
+    let mut rectified = vec![false; values];
+    for step in &*steps {
+        for &input in &step.inputs {
+            readers[input] += 1;
+        }
+        rectified[step.output] |= step.relu;
+    }
+    for step in steps {
+        let input = step.inputs[0];
+        let is_conv = matches!(step.work, Work::Conv { .. });
+        step.finishes_relu = is_conv && rectified[input] && readers[input] == 1;
+    }
 }
 
 fn stages(steps: &[Step]) -> Vec<Stage> {
@@ -371,10 +412,20 @@ mod tests {
 
     #[test]
     fn relu_shares_its_input() {
-        let program = program("nin-mnist");
+        let program = program("resnet20");
         for step in &program.steps {
             assert_eq!(step.in_place(), step.work == Work::Relu, "{step:?}");
         }
+    }
+
+    #[test]
+    fn convolutions_do_the_rectifiers_that_follow() {
+        let program = program("nin-mnist");
+        assert!(program.steps.iter().all(|step| step.work != Work::Relu));
+        let count = |is: fn(&Step) -> bool| program.steps.iter().filter(|step| is(step)).count();
+        assert_eq!(count(|step| step.relu), 9);
+        // The last one of each of the three blocks is read by a pool.
+        assert_eq!(count(|step| step.finishes_relu), 6);
     }
 
     #[test]
