@@ -5,6 +5,8 @@ mod bits;
 mod codebook;
 mod container;
 mod error;
+mod floor;
+mod fold;
 mod index;
 mod model;
 mod pack;
@@ -13,6 +15,7 @@ mod read;
 mod values;
 
 pub use error::ModelError;
+pub use floor::index_floor_bytes;
 pub use model::{Index, IndexKind, Model, StoredParameter};
 pub use pack::{Level, PackOptions, PackProgress, Unpacked, pack};
 pub use values::{ValueKind, Values};

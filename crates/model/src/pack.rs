@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use safetensors::Dtype;
 use skinny_network::half::{f16_to_f32, f32_to_f16};
-use skinny_network::{Network, Parameter, Preprocess, Tensors};
+use skinny_network::{Network, Parameter, Preprocess, Role, Tensors};
 use skinny_sparsity::Mask;
 
 use crate::container::{self, NewPart};
@@ -42,8 +42,8 @@ pub enum Level {
 pub struct PackOptions {
     /// What the bytes are spent on.
     pub level: Level,
-    /// How the values of weights are stored. Other parameters are f32, or f16 where that takes no more than the last bits and the
-    /// weights are not f32.
+    /// How the values of weights are stored. Other parameters are f32; or f16, where the weights are not f32 and half precision costs
+    /// them no more than rounding.
     pub values: ValueKind,
 }
 
@@ -129,10 +129,14 @@ fn unpackable(name: &str, reason: impl Into<String>) -> ModelError {
 
 /// A bias, a parameter or a statistic of a normalization.
 fn other(parameter: &Parameter, values: &[f32], options: &PackOptions) -> NewPart {
-    // Half precision must not cost a value its last bits beyond rounding: none too large, none too small.
+    // Half precision must cost no more than rounding does: of what is added to sums, beside the largest of its kind.
+    let largest = values
+        .iter()
+        .fold(0.0f32, |most, value| most.max(value.abs()));
+    let adds = matches!(parameter.role, Role::Bias | Role::Shift | Role::RunningMean);
     let fits = |value: &f32| {
-        let back = f16_to_f32(f32_to_f16(*value));
-        (back - value).abs() <= value.abs() / 2048.0
+        let error = (f16_to_f32(f32_to_f16(*value)) - value).abs();
+        error <= if adds { largest } else { value.abs() } / 2048.0
     };
     let (name, shape) = (&parameter.name, &parameter.shape);
     if options.values != ValueKind::F32 && values.iter().all(fits) {

@@ -45,6 +45,12 @@ impl Chance {
         Chance { one, seen }
     }
 
+    /// Probability of a one in units of 2⁻³².
+    #[inline]
+    pub fn one(self) -> u32 {
+        self.one
+    }
+
     /// Probability of a one in units of 2⁻¹⁵, from 1 to 2¹⁵ − 1.
     #[inline]
     pub fn coded(self) -> u64 {

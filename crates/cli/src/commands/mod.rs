@@ -3,10 +3,13 @@
 pub mod data;
 pub mod env;
 pub mod eval;
+pub mod export;
 pub mod help;
+pub mod inspect;
 pub mod plan;
 pub mod predict;
 pub mod recipes;
 pub mod report;
+pub mod source;
 pub mod summary;
 pub mod train;

@@ -9,29 +9,18 @@
 use skinny_sparsity::Mask;
 
 use super::{Matrix, Refusal};
-use crate::rans::{Chance, Decoder, Encoder};
+use crate::rans::{Chance, Decoder, Encoder, MOST_SEEN};
 
-/// Bits that a chance counts at most.
-const LIMIT: u16 = 1023;
-/// How sure a chance starts out.
+/// Bits that the chance of a row counts at most, and how sure it starts out in each row.
+const ROW: (u16, u16) = (60, 8);
+/// Bits that the chance of a column counts at most, and how sure it starts out.
+const COLUMN: (u16, u16) = (254, 4);
+/// How sure the chances by which weights are coded start out.
 const START: u16 = 16;
-/// A row's chance counts this many at most.
-const ROW_LIMIT: u16 = 62;
-/// A column's chance counts this many at most.
-const COLUMN_LIMIT: u16 = 254;
-/// Levels of a density.
-const LEVELS: usize = 12;
-
-/// The state that decides how the next weight is coded.
-struct Context {
-    form: Form,
-    all: Chance,
-    /// For a level of the row and one of the column.
-    levels: Vec<Chance>,
-    row: Chance,
-    columns: Vec<Chance>,
-    share: u32,
-}
+/// Levels of the density of a row or column, beside that of the layer: below a half, below, above, above twice that.
+const LEVELS: usize = 4;
+/// Columns that the form [`Form::Apart`] may have, which bounds what a decoder allocates.
+const MOST_COLUMNS: usize = 1 << 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
@@ -39,57 +28,61 @@ enum Form {
     Apart,
 }
 
+/// What decides how the next weight is coded.
+struct Context {
+    form: Form,
+    /// The share of kept weights in units of 2⁻³².
+    share: u32,
+    /// For each level of the row and each of the column, the chance that codes a weight.
+    chances: [Chance; LEVELS * LEVELS],
+    row: Chance,
+    columns: Vec<Chance>,
+}
+
 impl Context {
     fn new(form: Form, share: u16, matrix: Matrix) -> Context {
-        let one = u32::from(share) << 16 | 0x8000;
-        let start = Chance::new(one, START);
+        let share = u32::from(share) << 16 | 1 << 15;
         Context {
             form,
-            all: Chance::new(one, START),
-            levels: vec![start; LEVELS * LEVELS],
-            row: start,
+            share,
+            chances: [Chance::new(share, START); LEVELS * LEVELS],
+            row: Chance::new(share, ROW.1),
             columns: match form {
                 Form::Alike => Vec::new(),
-                Form::Apart => vec![Chance::new(one, 2); matrix.columns],
+                Form::Apart => vec![Chance::new(share, COLUMN.1); matrix.columns],
             },
-            share: one,
         }
     }
 
     fn start_row(&mut self) {
-        self.row = Chance::new(self.share, 2);
+        self.row = Chance::new(self.share, ROW.1);
     }
 
-    fn chance(&mut self, column: usize) -> &mut Chance {
-        match self.form {
-            Form::Alike => &mut self.all,
-            Form::Apart => {
-                let level = |chance: Chance| {
-                    // Two levels for every factor of two.
-                    let p = chance.coded() as u32;
-                    let log = p.ilog2();
-                    let half = (p >> (log.max(1) - 1)) & 1;
-                    (2 * log + half) as usize
-                };
-                let row = (level(self.row).max(8) - 8) / 2;
-                let column = (level(self.columns[column]).max(8) - 8) / 2;
-                &mut self.levels[row.min(LEVELS - 1) * LEVELS + column.min(LEVELS - 1)]
-            }
+    /// Codes a weight by `code`, which gives whether it is kept, and learns that.
+    #[inline]
+    fn weight(&mut self, column: usize, code: impl FnOnce(&mut Chance) -> bool) -> bool {
+        if self.form == Form::Alike {
+            return code(&mut self.chances[0]);
         }
-    }
-
-    fn learn(&mut self, column: usize, kept: bool) {
-        if self.form == Form::Apart {
-            self.row.learn(kept, ROW_LIMIT);
-            self.columns[column].learn(kept, COLUMN_LIMIT);
-        }
+        let level = |chance: Chance| {
+            let (one, share) = (chance.one(), self.share);
+            usize::from(one > share / 2) + usize::from(one > share) + usize::from(one / 2 > share)
+        };
+        let place = LEVELS * level(self.row) + level(self.columns[column]);
+        let kept = code(&mut self.chances[place]);
+        self.row.learn(kept, ROW.0);
+        self.columns[column].learn(kept, COLUMN.0);
+        kept
     }
 }
 
 /// The mask in the form that takes fewer bytes.
 pub(crate) fn encode(mask: &Mask, matrix: Matrix) -> Vec<u8> {
-    let apart = encode_as(mask, matrix, Form::Apart);
     let alike = encode_as(mask, matrix, Form::Alike);
+    if matrix.columns > MOST_COLUMNS {
+        return alike;
+    }
+    let apart = encode_as(mask, matrix, Form::Apart);
     if apart.len() < alike.len() {
         apart
     } else {
@@ -106,9 +99,11 @@ fn encode_as(mask: &Mask, matrix: Matrix, form: Form) -> Vec<u8> {
     for row in 0..matrix.rows {
         context.start_row();
         for column in 0..matrix.columns {
-            let kept = mask.get(row * matrix.columns + column);
-            encoder.learn(context.chance(column), LIMIT, kept);
-            context.learn(column, kept);
+            context.weight(column, |chance| {
+                let kept = mask.get(row * matrix.columns + column);
+                encoder.learn(chance, MOST_SEEN, kept);
+                kept
+            });
         }
     }
     encoder.finish(&mut bytes);
@@ -121,10 +116,11 @@ pub(crate) fn decode(bytes: &[u8], matrix: Matrix) -> Result<Mask, Refusal> {
     let ([form, low, high], stream) = bytes.split_first_chunk().ok_or(damaged)?;
     let form = match form {
         0 => Form::Alike,
-        1 => Form::Apart,
+        1 if matrix.columns <= MOST_COLUMNS => Form::Apart,
         _ => {
             return Err(format!(
-                "the coded mask has form {form}, which is not known"
+                "the coded mask has form {form}, which {} columns cannot have",
+                matrix.columns
             ));
         }
     };
@@ -135,8 +131,7 @@ pub(crate) fn decode(bytes: &[u8], matrix: Matrix) -> Result<Mask, Refusal> {
     for _ in 0..matrix.rows {
         context.start_row();
         for column in 0..matrix.columns {
-            let kept = decoder.learn(context.chance(column), LIMIT);
-            context.learn(column, kept);
+            let kept = context.weight(column, |chance| decoder.learn(chance, MOST_SEEN));
             words[position / 64] |= u64::from(kept) << (position % 64);
             position += 1;
         }
