@@ -11,6 +11,7 @@ Prints one JSON object: for each layout the least, the median and the 90th perce
 import argparse
 import json
 import platform
+import resource
 import statistics
 import time
 
@@ -46,15 +47,17 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long to measure, all layouts together")
+    parser.add_argument("--layout", choices=LAYOUTS, help="this memory layout only")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    steps = {name: stepper(arguments, layout) for name, layout in LAYOUTS.items()}
+    layouts = {arguments.layout: LAYOUTS[arguments.layout]} if arguments.layout else LAYOUTS
+    steps = {name: stepper(arguments, layout) for name, layout in layouts.items()}
     for step in steps.values():
-        for _ in range(3):
+        for _ in range(2):
             step()
     times = {name: [] for name in steps}
     end = time.perf_counter() + arguments.seconds
-    while time.perf_counter() < end:
+    while time.perf_counter() < end or min(map(len, times.values())) < 3:
         for name, step in steps.items():
             round_end = time.perf_counter() + 0.2
             while True:
@@ -70,6 +73,7 @@ def main():
         "threads": arguments.threads,
         "torch": torch.__version__,
         "machine": platform.machine(),
+        "peak_rss_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "milliseconds": {
             name: {
                 "min": round(min(found), 4),

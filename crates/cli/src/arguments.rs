@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use skinny::model::{Level, ValueKind};
 
 /// Train convolutional networks that are a fraction of the size and at least as accurate.
 #[derive(Debug, Parser)]
@@ -41,11 +42,13 @@ pub enum Verb {
     #[command(after_help = "Examples:
   skinny eval runs/glyphs-lenet5-iht-10x
   skinny eval runs/glyphs-lenet5-iht-10x --weights best
+  skinny eval lenet5.skinny --recipe mnist-lenet5-iht-20x
   skinny eval weights.safetensors --recipe mnist-lenet5-dense")]
     Eval(EvalArguments),
     /// Classify pictures.
-    #[command(after_help = "Example:
-  skinny predict runs/mnist-lenet5-iht-10x digit.png another.jpg --top 3")]
+    #[command(after_help = "Examples:
+  skinny predict runs/mnist-lenet5-iht-10x digit.png another.jpg --top 3
+  skinny predict lenet5.skinny digit.png")]
     Predict(PredictArguments),
     /// Show, before anything is trained, the phases and what each layer will keep.
     #[command(after_help = "Examples:
@@ -58,7 +61,7 @@ pub enum Verb {
   skinny summary my-net.toml
   skinny summary --list")]
     Summary {
-        /// A network of the zoo, or a network's TOML file.
+        /// A network of the zoo, a network's TOML file, or a .skinny file.
         #[arg(required_unless_present = "list")]
         network: Option<String>,
         /// Name the networks of the zoo.
@@ -70,6 +73,28 @@ pub enum Verb {
   skinny bench --train mnist-lenet5-iht-10x --threads 1
   skinny bench --train nin-cifar10 --batch 128 --density 0.1 --layers")]
     Bench(BenchArguments),
+    /// Write a finished network into one file.
+    #[command(after_help = "Examples:
+  skinny export runs/mnist-lenet5-iht-20x --to lenet5.skinny
+  skinny export runs/mnist-lenet5-iht-20x --to tiny.skinny --values codebook16 --verify 10000
+  skinny export runs/resnet --to resnet.skinny --pack fast --fold
+
+The ending of --to says what is written: .skinny is the packed file.")]
+    Export(ExportArguments),
+    /// Show what a packed file holds, layer by layer, and what its bytes go to.
+    #[command(after_help = "Examples:
+  skinny inspect lenet5.skinny
+  skinny inspect lenet5.skinny --plots masks
+  skinny inspect lenet5.skinny --json
+
+The floor of an index is the entropy of a mask of that density: H(d)/d bits for each kept weight.")]
+    Inspect {
+        /// A .skinny file, or a run folder to be packed in passing.
+        file: PathBuf,
+        /// Folder for a picture of each layer's mask.
+        #[arg(long, value_name = "DIR")]
+        plots: Option<PathBuf>,
+    },
     /// Draw what runs have come to: one offline HTML page, and plots as SVG and PNG.
     #[command(after_help = "Examples:
   skinny report runs/glyphs-lenet5-iht-10x
@@ -236,12 +261,12 @@ pub enum Device {
 /// Arguments of `skinny eval`.
 #[derive(Debug, Args)]
 pub struct EvalArguments {
-    /// A run folder, or weights in safetensors together with --recipe.
+    /// A run folder; or a .skinny file, or weights in safetensors, together with --recipe.
     pub run: PathBuf,
     /// Which weights of the run.
     #[arg(long, value_enum, default_value_t = Which::Last)]
     pub weights: Which,
-    /// The recipe that says network and data, for weights that are not in a run folder.
+    /// The recipe that says the data (and of weights the network), for what is not a run folder.
     #[arg(long)]
     pub recipe: Option<String>,
     /// Where the data is; else $SKINNY_DATA, else the user's cache.
@@ -274,7 +299,7 @@ impl Which {
 /// Arguments of `skinny predict`.
 #[derive(Debug, Args)]
 pub struct PredictArguments {
-    /// A run folder.
+    /// A run folder or a .skinny file.
     pub run: PathBuf,
     /// Pictures, PNG or JPEG.
     #[arg(required = true)]
@@ -285,6 +310,85 @@ pub struct PredictArguments {
     /// Which weights of the run.
     #[arg(long, value_enum, default_value_t = Which::Last)]
     pub weights: Which,
+}
+
+/// Arguments of `skinny export`.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// A run folder; or a .skinny file, to pack it anew.
+    pub run: PathBuf,
+    /// The file to write; its ending says what is written.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Which weights of the run.
+    #[arg(long, value_enum, default_value_t = Which::Last)]
+    pub weights: Which,
+    /// How the values of a .skinny file are stored; f32 keeps every bit.
+    #[arg(long, value_enum, default_value_t = ValueChoice::F32)]
+    pub values: ValueChoice,
+    /// What the bytes of a .skinny file are spent on.
+    #[arg(long, value_enum, default_value_t = PackChoice::Small)]
+    pub pack: PackChoice,
+    /// Fold each batch normalization into the layer before it.
+    #[arg(long)]
+    pub fold: bool,
+    /// Compare what was written with what was given, on so many test pictures.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub verify: Option<u32>,
+    /// The recipe that says the pictures to verify on, for a .skinny file.
+    #[arg(long)]
+    pub recipe: Option<String>,
+    /// Where the data is; else $SKINNY_DATA, else the user's cache.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Threads to compute with [default: all cores].
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// How values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ValueChoice {
+    /// Four bytes each.
+    F32,
+    /// Two bytes each, rounded.
+    F16,
+    /// A byte each and a factor for each output channel.
+    Int8,
+    /// The nearest of 16 values that the layer has.
+    Codebook16,
+    /// The nearest of 256 values that the layer has.
+    Codebook256,
+}
+
+impl From<ValueChoice> for ValueKind {
+    fn from(choice: ValueChoice) -> Self {
+        match choice {
+            ValueChoice::F32 => ValueKind::F32,
+            ValueChoice::F16 => ValueKind::F16,
+            ValueChoice::Int8 => ValueKind::Int8,
+            ValueChoice::Codebook16 => ValueKind::Codebook16,
+            ValueChoice::Codebook256 => ValueKind::Codebook256,
+        }
+    }
+}
+
+/// What bytes are spent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PackChoice {
+    /// Cheap to load.
+    Fast,
+    /// The fewest bytes.
+    Small,
+}
+
+impl From<PackChoice> for Level {
+    fn from(choice: PackChoice) -> Self {
+        match choice {
+            PackChoice::Fast => Level::Fast,
+            PackChoice::Small => Level::Small,
+        }
+    }
 }
 
 /// The verbs of `skinny data`.

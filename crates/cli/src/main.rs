@@ -55,6 +55,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
             commands::summary::summary(network.as_deref(), *list, output)
         }
         Verb::Bench(bench) => commands::bench::bench(bench, output),
+        Verb::Export(export) => commands::export::export(export, output),
+        Verb::Inspect { file, plots } => commands::inspect::inspect(file, plots.as_deref(), output),
         Verb::Report { runs, out } => commands::report::report(runs, out.as_deref(), output),
         Verb::Data { verb } => commands::data::data(verb, output),
         Verb::Recipes { name } => commands::recipes::recipes(name.as_deref(), output),

@@ -6,7 +6,7 @@ mod error;
 mod fields;
 mod files;
 mod graph;
-mod half;
+pub mod half;
 mod names;
 mod picture;
 mod preprocess;

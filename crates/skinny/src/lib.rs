@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`sparsity`] | masks, exact projection, budgets, plans of phases, flip policies |
 //! | [`network`] | networks as data, the zoo, named weights, preprocessing |
+//! | [`model`] | the `.skinny` file, packed and read |
 //! | [`data`] | data sets, augmentation, loaders |
 //! | [`train`] | recipes, engines, the training loop, run folders |
 //!
@@ -25,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 pub use skinny_data as data;
+pub use skinny_model as model;
 pub use skinny_network as network;
 pub use skinny_sparsity as sparsity;
 pub use skinny_train as train;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use skinny_data::DataError;
+use skinny_model::ModelError;
 use skinny_network::{NetworkError, PreprocessError, TensorsError};
 use skinny_sparsity::{BudgetError, SettingsError};
 
@@ -172,6 +173,9 @@ pub enum TrainError {
     /// Weights that cannot be read or do not fit the network.
     #[error(transparent)]
     Weights(#[from] TensorsError),
+    /// A network that cannot be packed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// Preprocessing that does not fit the data.
     #[error(transparent)]
     Preprocess(#[from] PreprocessError),
@@ -185,6 +189,7 @@ impl TrainError {
             TrainError::Data(_)
             | TrainError::Read { .. }
             | TrainError::Weights(_)
+            | TrainError::Model(_)
             | TrainError::Preprocess(_) => 3,
             TrainError::Diverged { .. } | TrainError::Threshold { .. } => 4,
             TrainError::Interrupted { .. } | TrainError::Write { .. } => 5,

@@ -1,11 +1,13 @@
 //! From a recipe to a finished run folder.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use skinny_data::DataRoots;
-use skinny_network::{Role, Tensors};
+use skinny_model::{PackOptions, Unpacked};
+use skinny_network::{Tensor, Tensors};
 
 use crate::engine::cpu::CpuEngine;
 use crate::engine::{Engine, Section};
@@ -14,7 +16,6 @@ use crate::material::Material;
 use crate::outcome::Predictions;
 use crate::resolved::Resolved;
 use crate::run_folder::{RunFolder, Summary, Twin};
-use crate::size::packed_bytes;
 use crate::trainer::{Event, Trainer, nonzeros};
 use crate::{Recipe, TrainError};
 
@@ -187,7 +188,7 @@ impl Job {
                 .iter()
                 .map(|p| 4 * p.len() as u64)
                 .sum(),
-            packed_bytes: self.packed_bytes(),
+            packed_bytes: self.packed_bytes()?,
             best_epoch: progress.best.map(|best| best.epoch),
             best_validation_error: progress.best.map(|best| best.error),
             validation_error: progress.rows.last().and_then(|row| row.validation_error),
@@ -202,11 +203,30 @@ impl Job {
         Ok(summary)
     }
 
-    fn packed_bytes(&self) -> u64 {
-        let kept = |index: usize| self.engine.mask(index).map(|mask| mask.count());
-        (self.resolved.graph.parameters.iter().enumerate())
-            .map(|(index, parameter)| packed_bytes(parameter.len(), kept(index)))
-            .sum()
+    /// Bytes of the file that `skinny export` writes of the present weights, every bit of them kept.
+    fn packed_bytes(&self) -> Result<u64, TrainError> {
+        let mut tensors = Tensors::new();
+        let mut masks = BTreeMap::new();
+        let mut data = Vec::new();
+        for (index, parameter) in self.resolved.graph.parameters.iter().enumerate() {
+            self.engine.read(Section::Weights, index, &mut data);
+            let tensor = Tensor {
+                shape: parameter.shape.clone(),
+                data: data.clone(),
+            };
+            tensors.insert(&parameter.name, tensor);
+            if let Some(mask) = self.engine.mask(index) {
+                masks.insert(parameter.name.clone(), mask.clone());
+            }
+        }
+        let model = Unpacked {
+            network: self.resolved.network.clone(),
+            preprocess: self.material.preprocess.clone(),
+            tensors,
+            masks,
+        };
+        let bytes = skinny_model::pack(&model, &PackOptions::default(), &mut |_| ())?;
+        Ok(bytes.len() as u64)
     }
 }
 
@@ -263,61 +283,4 @@ fn prepare(recipe: Recipe, roots: &DataRoots) -> Result<(Resolved, Material), Tr
         Material::load(&recipe, &graph, roots).map_err(|error| doubt.unwrap_or(error))?;
     let resolved = Resolved::new(recipe, material.train.len())?;
     Ok((resolved, material))
-}
-
-/// A saved network and its data, ready to be measured: the engine of `skinny eval` and `skinny predict`.
-pub struct Trained {
-    /// The recipe that it was trained by, worked out.
-    pub resolved: Resolved,
-    /// Its engine, with the saved weights.
-    pub engine: CpuEngine,
-}
-
-impl Trained {
-    /// The weights `which` (`last` or `best`) of a run folder.
-    pub fn open(folder: &RunFolder, which: &str, threads: usize) -> Result<Trained, TrainError> {
-        let path = folder.weights(which);
-        if !path.exists() {
-            let finished = folder.weights("last").exists();
-            let resume = format!("skinny train --resume {}", folder.path().display());
-            return Err(TrainError::Read {
-                path,
-                reason: "the run has not come so far".into(),
-                cure: match finished {
-                    true => {
-                        "it held no pictures out to choose a best state; use --weights last".into()
-                    }
-                    false => format!("finish it with `{resume}`"),
-                },
-            });
-        }
-        Trained::load(folder.recipe()?, &path, threads)
-    }
-
-    /// Weights in a safetensors file, for the network of a recipe.
-    pub fn load(recipe: Recipe, path: &Path, threads: usize) -> Result<Trained, TrainError> {
-        let resolved = Resolved::new(recipe, ANY)?;
-        let weights = load_weights(&resolved, path)?;
-        let engine = CpuEngine::new(
-            resolved.graph.clone(),
-            resolved.engine_settings(threads)?,
-            weights,
-        );
-        Ok(Trained { resolved, engine })
-    }
-
-    /// Trainable parameters that are not zero.
-    pub fn nonzeros(&self) -> usize {
-        let mut values = Vec::new();
-        let mut count = 0;
-        for (index, parameter) in self.resolved.graph.parameters.iter().enumerate() {
-            if parameter.role == Role::Weight {
-                self.engine.read(Section::Weights, index, &mut values);
-                count += values.iter().filter(|value| **value != 0.0).count();
-            } else if parameter.role.trainable() {
-                count += parameter.len();
-            }
-        }
-        count
-    }
 }

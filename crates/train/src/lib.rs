@@ -22,6 +22,7 @@ mod resolved;
 mod run_folder;
 mod schedule;
 mod size;
+mod trained;
 mod trainer;
 
 pub use benchmark::{LayerTime, StepBenchmark};
@@ -30,7 +31,7 @@ pub use engine::{Engine, EngineSettings, Examples, Factors, Outcome, Section};
 pub use error::{RecipeError, TrainError};
 pub use flip::FlipRecord;
 pub use init::initialize;
-pub use job::{Job, JobOptions, Trained};
+pub use job::{Job, JobOptions};
 pub use material::Material;
 pub use optimizer::{Optimizer, OptimizerKind};
 pub use outcome::{Mistake, Predictions};
@@ -42,6 +43,7 @@ pub use recipe::{
 pub use resolved::Resolved;
 pub use run_folder::{RunFolder, Summary, Twin};
 pub use schedule::{Schedule, ScheduleKind};
-pub use size::packed_bytes;
+pub use size::expected_bytes;
 pub use skinny_kernels::loss::softmax;
+pub use trained::Trained;
 pub use trainer::{Event, Trainer};

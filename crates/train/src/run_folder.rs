@@ -1,13 +1,15 @@
 //! The folder of a run: what it holds, and that a finished run is never overwritten.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
+use skinny_model::Unpacked;
 use skinny_network::{Preprocess, Tensors};
+use skinny_sparsity::Mask;
 
 use crate::engine::Engine;
 use crate::files;
@@ -17,6 +19,7 @@ use crate::resolved::Resolved;
 use crate::{Recipe, TrainError};
 
 const RECIPE: &str = "recipe.toml";
+const MASKS: &str = "masks.safetensors";
 const CURE: &str = "free some space or choose another folder with --out DIR";
 
 /// A run folder on disk.
@@ -56,7 +59,7 @@ pub struct Summary {
     pub nonzeros: usize,
     /// Bytes of all parameters as f32.
     pub dense_bytes: u64,
-    /// Bytes to expect of a packed file with f32 values.
+    /// Bytes of the `.skinny` file of the fewest bytes that keeps every bit.
     pub packed_bytes: u64,
     /// Epoch of `best`, from 1.
     pub best_epoch: Option<usize>,
@@ -197,6 +200,64 @@ impl RunFolder {
         })
     }
 
+    /// The weights `which` (`last` or `best`) with network, preprocessing and masks: all that the finished network is.
+    ///
+    /// `last` has the masks of the end of the run, which may keep a weight that is zero; of `best`, whose support may be an earlier
+    /// one, the weights that are not zero are kept.
+    pub fn unpacked(&self, which: &str) -> Result<Unpacked, TrainError> {
+        let path = self.weights(which);
+        if !path.exists() {
+            let finished = self.weights("last").exists();
+            let resume = format!("skinny train --resume {}", self.path.display());
+            return Err(TrainError::Read {
+                path,
+                reason: "the run has not come so far".into(),
+                cure: match finished {
+                    true => {
+                        "it held no pictures out to choose a best state; use --weights last".into()
+                    }
+                    false => format!("finish it with `{resume}`"),
+                },
+            });
+        }
+        Ok(Unpacked {
+            network: self.recipe()?.network()?,
+            preprocess: self.preprocess()?,
+            tensors: Tensors::load(&path)?,
+            masks: match which {
+                "last" => self.masks()?,
+                _ => BTreeMap::new(),
+            },
+        })
+    }
+
+    /// The masks of the end of the run; none if it ended dense.
+    fn masks(&self) -> Result<BTreeMap<String, Mask>, TrainError> {
+        let path = self.path.join(MASKS);
+        let refuse = |reason: String| TrainError::Read {
+            path: path.clone(),
+            reason,
+            cure: "train the run again, or export its weights without it by removing it".into(),
+        };
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(BTreeMap::new());
+            }
+            Err(error) => return Err(refuse(error.to_string())),
+        };
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| refuse(error.to_string()))?;
+        (file.iter())
+            .map(|(name, view)| match view.dtype() {
+                Dtype::BOOL => {
+                    let kept = view.data();
+                    Ok((name.to_owned(), Mask::from_fn(kept.len(), |i| kept[i] != 0)))
+                }
+                other => Err(refuse(format!("the mask {name} has type {other}"))),
+            })
+            .collect()
+    }
+
     /// Writes the recipe, last, because it makes the folder one of a run. It names copies of the network and the weights
     /// beside it, so that nothing outside the folder but the data decides what becomes of the run.
     fn write_recipe(&self, resolved: &Resolved) -> Result<(), TrainError> {
@@ -288,7 +349,7 @@ impl RunFolder {
         if masks.is_empty() {
             return Ok(());
         }
-        let path = self.path.join("masks.safetensors");
+        let path = self.path.join(MASKS);
         let refuse = |error: safetensors::SafeTensorError| TrainError::Write {
             path: path.clone(),
             source: std::io::Error::other(error.to_string()),

@@ -2,32 +2,35 @@
 
 use serde_json::json;
 use skinny::data::DataRoots;
-use skinny::train::{Material, Predictions, Recipe, RunFolder, Trained};
+use skinny::train::{Material, Predictions, Trained};
 
 use crate::arguments::EvalArguments;
 use crate::commands::env::threads;
+use crate::commands::source;
 use crate::failure::Failure;
 use crate::output::{Output, percent, thousands};
 
 /// Measures error and loss on the test set.
 pub fn eval(arguments: &EvalArguments, output: Output) -> Result<(), Failure> {
     let threads = threads(arguments.threads)?;
-    let mut trained = match &arguments.recipe {
-        Some(recipe) => Trained::load(Recipe::load(recipe, &[])?, &arguments.run, threads)?,
-        None => Trained::open(
-            &RunFolder::open(&arguments.run)?,
-            arguments.weights.name(),
-            threads,
-        )?,
-    };
-    let recipe = trained.resolved.recipe.clone();
+    let mut source = source::open(
+        &arguments.run,
+        arguments.weights,
+        arguments.recipe.as_deref(),
+    )?;
+    let recipe = source.recipe()?.clone();
     let roots = DataRoots::new(arguments.data.as_deref());
-    let material = Material::load(&recipe, &trained.resolved.graph, &roots)?;
+    let graph = source.model.network.graph()?;
+    let material = Material::load(&recipe, &graph, &roots)?;
+    if !source.knows_preprocess {
+        source.model.preprocess = material.preprocess.clone();
+    }
     let batch = recipe.data.batch;
+    let mut trained = Trained::new(source.model, batch, threads)?;
     let predictions = Predictions::of(
         &mut trained.engine,
         &material.test,
-        &material.preprocess,
+        &trained.model.preprocess,
         batch,
     )?;
     let outcome = predictions.outcome;

@@ -3,7 +3,7 @@
 use serde_json::json;
 use skinny::data::{DataError, DataRoots, catalog};
 use skinny::sparsity::{Budget, Edge, Phase, resolve};
-use skinny::train::{Material, Recipe, Resolved, TrainError, packed_bytes};
+use skinny::train::{Material, Recipe, Resolved, TrainError, expected_bytes};
 
 use crate::arguments::RecipeArguments;
 use crate::failure::Failure;
@@ -148,7 +148,7 @@ fn layers(resolved: &Resolved, output: Output) -> Result<(), Failure> {
                 }
                 _ => None,
             };
-            packed_bytes(parameter.len(), k)
+            expected_bytes(parameter.len(), k)
         })
         .sum();
     output.object(

@@ -2,19 +2,20 @@
 
 use serde_json::json;
 use skinny::data::read_picture;
-use skinny::train::{Engine, RunFolder, Trained, softmax};
+use skinny::train::{Engine, Trained, softmax};
 
 use crate::arguments::PredictArguments;
 use crate::commands::env::default_threads;
+use crate::commands::source;
 use crate::failure::Failure;
 use crate::output::{Output, note};
 
 /// Classifies each picture on its own; one that cannot be read does not keep the others from being classified.
 pub fn predict(arguments: &PredictArguments, output: Output) -> Result<(), Failure> {
-    let folder = RunFolder::open(&arguments.run)?;
-    let mut trained = Trained::open(&folder, arguments.weights.name(), default_threads())?;
-    let preprocess = folder.preprocess()?;
-    let input = trained.resolved.graph.input;
+    let source = source::open(&arguments.run, arguments.weights, None)?;
+    let mut trained = Trained::new(source.model, 1, default_threads())?;
+    let preprocess = trained.model.preprocess.clone();
+    let input = trained.model.network.input;
     let mut logits = Vec::new();
     let mut failed = None;
     for path in &arguments.pictures {

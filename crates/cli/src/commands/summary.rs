@@ -1,8 +1,12 @@
 //! `skinny summary`: the layers of a network.
 
+use std::path::Path;
+
 use serde_json::json;
+use skinny::model::Model;
 use skinny::network::{Network, zoo_names};
 
+use crate::commands::source;
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -15,9 +19,11 @@ pub fn summary(network: Option<&str>, list: bool, output: Output) -> Result<(), 
         }
         return Ok(());
     }
-    let summary = Network::load(network.unwrap_or_default())?
-        .graph()?
-        .summary();
+    let network = network.unwrap_or_default();
+    let summary = match source::is_skinny(Path::new(network)) {
+        true => Model::load(Path::new(network))?.graph().summary(),
+        false => Network::load(network)?.graph()?.summary(),
+    };
     output.object(&serde_json::to_value(&summary).map_err(Failure::usage)?)?;
     output.text(summary.to_string().trim_end())
 }

@@ -346,7 +346,7 @@ fn result_table(summary: &Summary) -> String {
             &format!("{} ({share:.1} %)", thousands(summary.nonzeros as u64)),
         ]),
         row([
-            "file, packed (estimate)",
+            "file",
             &bytes(summary.dense_bytes),
             &format!("{} (÷ {smaller:.1})", bytes(summary.packed_bytes)),
         ]),

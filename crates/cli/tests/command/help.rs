@@ -205,7 +205,7 @@ fn the_default_job_ends_with_the_table_and_reuses_its_twin() {
     assert_eq!(row("dense")[..], ["dense", "skinny"]);
     assert_eq!(row("error").len(), 5, "{}", told.out);
     assert_eq!(row("non-zeros")[1], "439,096");
-    assert!(row("file,").last().unwrap().ends_with(')'));
+    assert!(row("file").last().unwrap().ends_with(')'));
     let next = "next: skinny report runs/glyphs-lenet5-iht-10x runs/glyphs-lenet5-dense";
     assert_eq!(told.out.lines().last(), Some(next));
     assert_eq!(told.err.matches(": done in ").count(), 2);

@@ -1,0 +1,74 @@
+//! The finished network that a command is given: the folder of a run, a `.skinny` file, or weights with a recipe.
+
+use std::path::Path;
+
+use skinny::model::{Model, Unpacked};
+use skinny::network::{Preprocess, Tensors};
+use skinny::train::{Recipe, RunFolder};
+
+use crate::arguments::Which;
+use crate::failure::Failure;
+
+/// A finished network and what it was trained by, if that is known.
+pub struct Source {
+    /// The network.
+    pub model: Unpacked,
+    /// The recipe of the run, or the one that was given.
+    pub recipe: Option<Recipe>,
+    /// Whether the source says what happens to pictures; weights alone do not.
+    pub knows_preprocess: bool,
+}
+
+/// Whether a path names a `.skinny` file.
+pub fn is_skinny(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "skinny")
+}
+
+/// Opens what `path` names; `which` chooses among the weights of a run.
+pub fn open(path: &Path, which: Which, recipe: Option<&str>) -> Result<Source, Failure> {
+    let recipe = recipe.map(|recipe| Recipe::load(recipe, &[])).transpose()?;
+    if is_skinny(path) {
+        return Ok(Source {
+            model: Model::load(path)?.unpack(),
+            recipe,
+            knows_preprocess: true,
+        });
+    }
+    match recipe {
+        Some(recipe) if !path.is_dir() => {
+            let network = recipe.network()?;
+            let tensors = Tensors::load(path)?;
+            tensors.check_against(&network.graph()?, true)?;
+            Ok(Source {
+                model: Unpacked {
+                    network,
+                    preprocess: Preprocess::default(),
+                    tensors,
+                    masks: Default::default(),
+                },
+                recipe: Some(recipe),
+                knows_preprocess: false,
+            })
+        }
+        given => {
+            let folder = RunFolder::open(path)?;
+            Ok(Source {
+                model: folder.unpacked(which.name())?,
+                recipe: Some(given.map_or_else(|| folder.recipe(), Ok)?),
+                knows_preprocess: true,
+            })
+        }
+    }
+}
+
+impl Source {
+    /// The recipe, which says where pictures come from.
+    pub fn recipe(&self) -> Result<&Recipe, Failure> {
+        self.recipe.as_ref().ok_or_else(|| {
+            Failure::usage(
+                "a .skinny file does not say which pictures to measure it on; name a recipe that does with --recipe",
+            )
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! Finished networks in a file: what is exported is what was saved, and a bad file is an error in one line.
+
+use std::fs;
+
+use crate::support::Place;
+
+#[test]
+fn what_was_saved_is_exported_and_evaluated() {
+    let place = Place::new();
+    place.train("run", &[]).good();
+    let run = |arguments: &[&str]| {
+        place
+            .run(&[&["--json"][..], arguments].concat())
+            .good()
+            .objects()
+            .remove(0)
+    };
+    let saved = run(&["eval", "run"]);
+    for pack in ["fast", "small"] {
+        let file = format!("{pack}.skinny");
+        let told = run(&[
+            "export", "run", "--to", &file, "--pack", pack, "--verify", "96",
+        ]);
+        assert_eq!(told["verified"]["images"], 96);
+        assert_eq!(told["verified"]["same_class"], 96);
+        assert_eq!(told["verified"]["largest_logit_difference"], 0.0);
+        assert_eq!(told["verified"]["error"], saved["error"]);
+        assert_eq!(run(&["eval", &file, "--recipe", "small.toml"]), saved);
+        let length = fs::metadata(place.path(&file)).unwrap().len();
+        assert_eq!(told["file_bytes"], length);
+        let inspected = run(&["inspect", &file, "--plots", "plots"]);
+        assert_eq!(inspected["file_bytes"], length);
+        assert_eq!(inspected["dense_bytes"], told["dense_bytes"]);
+        assert_eq!(inspected["weights"], 6 * 9 + 6 * 25 * 24 + 24 * 10);
+        assert!(inspected["nonzeros"].as_u64() < inspected["weights"].as_u64());
+        assert!(inspected["index_bytes"].as_u64() > Some(0));
+        assert!(inspected["index_floor_bytes"].as_u64() > Some(0));
+        assert!(place.path("plots/fc1.weight.png").exists());
+    }
+    // The table at the end of a run says the bytes of the smallest file without loss.
+    let summary: serde_json::Value =
+        serde_json::from_slice(&fs::read(place.path("run/summary.json")).unwrap()).unwrap();
+    let length = fs::metadata(place.path("small.skinny")).unwrap().len();
+    assert_eq!(summary["packed_bytes"], length);
+    assert_eq!(run(&["inspect", "run"])["file_bytes"], length);
+
+    let smaller = run(&[
+        "export",
+        "small.skinny",
+        "--to",
+        "tiny.skinny",
+        "--values",
+        "codebook16",
+    ]);
+    assert!(smaller["file_bytes"].as_u64() < Some(length));
+    let folded = run(&[
+        "export",
+        "run",
+        "--to",
+        "folded.skinny",
+        "--fold",
+        "--verify",
+        "96",
+    ]);
+    assert!(folded["verified"]["largest_logit_difference"].as_f64() < Some(1e-4));
+    let layers = run(&["summary", "folded.skinny"])["rows"].clone();
+    assert!(
+        layers
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["kind"] != "batchnorm")
+    );
+    let best = run(&["export", "run", "--to", "best.skinny", "--weights", "best"]);
+    assert!(best["file_bytes"].as_u64() > Some(0));
+
+    place.run(&["inspect", "small.skinny"]).good();
+    place.run(&["export", "run", "--to", "again.skinny"]).good();
+    let png = image::GrayImage::from_pixel(12, 12, image::Luma([9]));
+    png.save(place.path("grey.png")).unwrap();
+    let of = |model: &str| run(&["predict", model, "grey.png", "--top", "10"]);
+    assert_eq!(of("run"), of("small.skinny"));
+}
+
+#[test]
+fn bad_files_and_endings_are_refused() {
+    let place = Place::new();
+    place.train("run", &["--set", "train.epochs=3"]).good();
+    let run = |arguments: &[&str]| place.run(arguments);
+    run(&["export", "run", "--to", "model.zip"]).refused(2, &["model.zip", ".skinny"]);
+    run(&["export", "none", "--to", "a.skinny"]).refused(2, &["none"]);
+    run(&["export", "run", "--to", "no/folder/a.skinny"]).refused(3, &["no/folder/a.skinny"]);
+    run(&["export", "run", "--to", "good.skinny"]).good();
+    run(&["eval", "good.skinny"]).refused(2, &["--recipe"]);
+    let bytes = fs::read(place.path("good.skinny")).unwrap();
+    place.write("cut.skinny", &bytes[..bytes.len() - 9]);
+    for verb in ["inspect", "summary"] {
+        run(&[verb, "cut.skinny"]).refused(3, &["cut.skinny", "bytes"]);
+        run(&[verb, "nowhere.skinny"]).refused(3, &["nowhere.skinny"]);
+    }
+    fs::copy(
+        place.path("run/weights/last.safetensors"),
+        place.path("weights.skinny"),
+    )
+    .unwrap();
+    run(&["inspect", "weights.skinny"]).refused(3, &["not a .skinny file", "export"]);
+}

@@ -1,0 +1,243 @@
+//! What is packed comes back: bit for bit with f32, within the error of the kind otherwise.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use skinny_model::{Level, Model, PackOptions, Unpacked, ValueKind, pack};
+use skinny_network::{Network, Preprocess, Tensor, Tensors};
+use skinny_sparsity::Mask;
+
+const LEVELS: [Level; 2] = [Level::Fast, Level::Small];
+
+fn network(outputs: usize, kernel: usize) -> Network {
+    Network::from_toml(&format!(
+        r#"
+name = "test"
+input = [3, 9, 9]
+[[layers]]
+name = "conv"
+type = "conv"
+out = {outputs}
+kernel = {kernel}
+bias = false
+[[layers]]
+name = "norm"
+type = "batchnorm"
+[[layers]]
+name = "flatten"
+type = "flatten"
+[[layers]]
+name = "fc"
+type = "linear"
+out = 7
+"#
+    ))
+    .unwrap()
+}
+
+/// Numbers from a seed, so that a case is small to print.
+fn numbers(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed | 1;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    }
+}
+
+/// Random weights at a density, among the kept ones zeros of both signs.
+fn model(network: Network, density: f64, seed: u64, with_masks: bool) -> Unpacked {
+    let mut next = numbers(seed);
+    let mut unit = move || (next() >> 11) as f64 / (1u64 << 53) as f64;
+    let graph = network.graph().unwrap();
+    let mut tensors = Tensors::new();
+    let mut masks = BTreeMap::new();
+    for parameter in &graph.parameters {
+        let thresholded = parameter.role.thresholded();
+        let mask = Mask::from_fn(parameter.len(), |_| !thresholded || unit() < density);
+        let data = (0..parameter.len()).map(|index| match mask.get(index) {
+            false => 0.0,
+            true => match unit() {
+                p if p < 0.02 && with_masks && thresholded => 0.0,
+                p if p < 0.04 && thresholded => -0.0,
+                _ => (unit() - 0.4) as f32 * 0.1,
+            },
+        });
+        let tensor = Tensor {
+            shape: parameter.shape.clone(),
+            data: data.collect(),
+        };
+        tensors.insert(&parameter.name, tensor);
+        if with_masks && thresholded {
+            masks.insert(parameter.name.clone(), mask);
+        }
+    }
+    let preprocess = Preprocess {
+        mean: vec![0.25, 0.5, 0.75],
+        labels: vec!["a \"b\"".into()],
+        ..Preprocess::default()
+    };
+    Unpacked {
+        network,
+        preprocess,
+        tensors,
+        masks,
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn assert_same(model: &Unpacked, read: &Model<&[u8]>) {
+    assert_eq!(read.network(), &model.network);
+    assert_eq!(read.preprocess(), &model.preprocess);
+    for parameter in read.parameters() {
+        let name = parameter.name();
+        let tensor = model.tensors.get(name).unwrap();
+        assert_eq!(parameter.shape(), tensor.shape);
+        assert_eq!(bits(&parameter.dense()), bits(&tensor.data), "{name}");
+        let mask = parameter.mask();
+        match (model.masks.get(name), &mask) {
+            (Some(given), Some(mask)) => assert_eq!(given, mask.as_ref(), "{name}"),
+            // Without an index, kept is what is not zero.
+            (Some(given), None) => {
+                let nonzero = Mask::from_fn(given.len(), |i| tensor.data[i].to_bits() != 0);
+                assert!(
+                    given == &nonzero || given == &Mask::all(given.len()),
+                    "{name}"
+                );
+            }
+            (None, mask) => {
+                let kept = |i| mask.as_ref().is_none_or(|mask| mask.get(i));
+                assert!((0..tensor.data.len()).all(|i| kept(i) || tensor.data[i].to_bits() == 0));
+            }
+        }
+        if let Some(mask) = mask {
+            assert_eq!(mask.count(), parameter.kept());
+            let kept: Vec<f32> = mask.iter().map(|i| tensor.data[i]).collect();
+            assert_eq!(bits(&parameter.values()), bits(&kept));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn f32_keeps_every_bit(
+        outputs in 1usize..40, kernel in 1usize..6, density in 0.0f64..=1.2, seed: u64, with_masks: bool,
+    ) {
+        let model = model(network(outputs, kernel), density.powi(2), seed, with_masks);
+        for level in LEVELS {
+            let options = PackOptions { level, values: ValueKind::F32 };
+            let bytes = pack(&model, &options, &mut |_| ()).unwrap();
+            assert_same(&model, &Model::from_bytes(&bytes[..]).unwrap());
+        }
+    }
+
+    #[test]
+    fn other_kinds_keep_masks_and_come_near(
+        outputs in 1usize..40, density in 0.0f64..=1.2, seed: u64, with_masks: bool,
+    ) {
+        let model = model(network(outputs, 3), density.powi(2), seed, with_masks);
+        for level in LEVELS {
+            for values in ValueKind::ALL {
+                let options = PackOptions { level, values };
+                let bytes = pack(&model, &options, &mut |_| ()).unwrap();
+                let read = Model::from_bytes(&bytes[..]).unwrap();
+                for parameter in read.parameters() {
+                    let before = &model.tensors.get(parameter.name()).unwrap().data;
+                    let after = parameter.dense();
+                    let allowed = match values {
+                        ValueKind::F32 => 0.0,
+                        ValueKind::F16 => 0.06 / 2048.0,
+                        ValueKind::Int8 => 0.06 / 250.0,
+                        ValueKind::Codebook256 => 0.002,
+                        ValueKind::Codebook16 => 0.02,
+                    };
+                    for (before, after) in before.iter().zip(&after) {
+                        prop_assert!((before - after).abs() <= allowed, "{values:?} {before} {after}");
+                    }
+                    if let (Some(given), Some(mask)) = (model.masks.get(parameter.name()), parameter.mask()) {
+                        prop_assert_eq!(given, mask.as_ref());
+                    }
+                }
+                // Decoded values are packed into the same values again.
+                let again = pack(&read.unpack(), &PackOptions { level, values: ValueKind::F32 }, &mut |_| ()).unwrap();
+                let again = Model::from_bytes(again).unwrap();
+                for parameter in read.parameters() {
+                    let other = again.parameter(parameter.name()).unwrap();
+                    prop_assert_eq!(bits(&parameter.dense()), bits(&other.dense()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_model_gives_the_same_bytes() {
+    let model = model(network(20, 5), 0.2, 5, true);
+    let options = PackOptions::default();
+    let bytes = pack(&model, &options, &mut |_| ()).unwrap();
+    assert_eq!(pack(&model, &options, &mut |_| ()).unwrap(), bytes);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_the_reason() {
+    let good = model(network(4, 3), 0.5, 9, true);
+    let refusal = |change: &dyn Fn(&mut Unpacked), values: ValueKind| {
+        let mut model = good.clone();
+        change(&mut model);
+        let options = PackOptions {
+            values,
+            ..PackOptions::default()
+        };
+        let error = pack(&model, &options, &mut |_| ()).unwrap_err().to_string();
+        assert!(!error.contains('\n'));
+        error
+    };
+    let set = |model: &mut Unpacked, value: f32| {
+        let place = model.masks["fc.weight"].iter().next().unwrap();
+        model.tensors.get_mut("fc.weight").unwrap().data[place] = value;
+    };
+    assert!(
+        refusal(
+            &|m| {
+                m.masks.insert("norm.weight".into(), Mask::all(4));
+            },
+            ValueKind::F32
+        )
+        .contains("no weight")
+    );
+    assert!(
+        refusal(
+            &|m| {
+                m.masks.insert("fc.weight".into(), Mask::all(4));
+            },
+            ValueKind::F32
+        )
+        .contains("for 4 weights")
+    );
+    assert!(
+        refusal(
+            &|m| {
+                m.masks.insert("fc.weight".into(), Mask::none(7 * 4 * 49));
+            },
+            ValueKind::F32
+        )
+        .contains("dropped by the mask")
+    );
+    assert!(refusal(&|m| set(m, f32::NAN), ValueKind::Int8).contains("int8 cannot hold"));
+    assert!(refusal(&|m| set(m, 1e6), ValueKind::F16).contains("f16 cannot hold"));
+    assert!(
+        refusal(
+            &|m| {
+                m.tensors.remove("norm.bias");
+            },
+            ValueKind::F32
+        )
+        .contains("missing `norm.bias`")
+    );
+}
