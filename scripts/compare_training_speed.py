@@ -6,7 +6,7 @@
 Makes a virtual environment with PyTorch from PyPI (`--venv`, default ~/.cache/skinny/peers) unless one is there, builds skinny,
 and lets the engines take turns: in every round each of them starts, warms up and measures for some seconds. Writes
 measurements.json (every round) and a table (medians over all rounds' medians, the least of all steps, ratios, shares of the peak that
-multiply-adds in registers reach, peak memory, versions). Needs cargo and Python 3.9 or newer.
+multiply-adds in registers reach, peak memory, versions); what a folder has of other networks stays. Needs cargo and Python 3.9 or newer.
 """
 
 import argparse
@@ -128,8 +128,12 @@ def main():
     parser.add_argument("--venv", type=Path, default=Path.home() / ".cache" / "skinny" / "peers")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     arguments = parser.parse_args()
-    cases = measure(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    before = arguments.out / "measurements.json"
+    cases = json.loads(before.read_text()) if before.exists() else []
+    new = measure(arguments)
+    measured = [(case["network"], case["threads"]) for case in new]
+    cases = [case for case in cases if (case["network"], case["threads"]) not in measured] + new
     (arguments.out / "measurements.json").write_text(json.dumps(cases, indent=1) + "\n")
     torch = cases[0]["rounds"]["torch nchw"][0]["torch"]
     instructions = cases[0]["rounds"]["skinny"][0]["instructions"]
