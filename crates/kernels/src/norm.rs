@@ -38,6 +38,27 @@ pub fn combine(sums: &[f64], total: &mut [f64]) {
     }
 }
 
+/// Adds one lane's squares about the mean of all lanes to `total`: from its `sums`, and its `squares` about `means`.
+///
+/// `Σ(x - m)² = Σ(x - l)² + 2 (l - m) (Σx - n l) + n (l - m)²` for the lane's mean `l` (as rounded) and `n` values.
+pub fn combine_squares(
+    count: usize,
+    sums: &[f64],
+    means: &[f32],
+    squares: &[f64],
+    mean: &[f32],
+    total: &mut [f64],
+) {
+    assert!([sums.len(), means.len(), squares.len(), mean.len()] == [total.len(); 4]);
+    let count = count as f64;
+    for (channel, total) in total.iter_mut().enumerate() {
+        let own = f64::from(means[channel]);
+        let shift = own - f64::from(mean[channel]);
+        let rest = sums[channel] - count * own;
+        *total += squares[channel] + 2.0 * shift * rest + count * shift * shift;
+    }
+}
+
 /// `average = total / count` per channel: the mean from sums, or the (biased) variance from squares.
 ///
 /// `count` is the number of values per channel: images × area.
@@ -80,10 +101,11 @@ pub fn update_running(
     }
 }
 
-/// `output = (input - mean) · inverse · scale + shift`: training with the statistics of the batch, evaluation
+/// `output = (input - mean) · inverse · scale + shift`, with `relu` rectified: training with the statistics of the batch, evaluation
 /// with the running ones.
 ///
 /// `input` and `output` are [images, channels, area], the others one value per channel.
+#[allow(clippy::too_many_arguments)]
 pub fn apply(
     area: usize,
     input: &[f32],
@@ -91,6 +113,7 @@ pub fn apply(
     inverse: &[f32],
     scale: &[f32],
     shift: &[f32],
+    relu: bool,
     output: &mut [f32],
 ) {
     assert!(
@@ -104,7 +127,7 @@ pub fn apply(
     for (number, (input, output)) in planes.zip(output.chunks_exact_mut(area)).enumerate() {
         let channel = number % channels;
         let factor = inverse[channel] * scale[channel];
-        plane_apply(input, mean[channel], factor, shift[channel], output);
+        plane_apply(input, mean[channel], factor, shift[channel], relu, output);
     }
 }
 
@@ -242,9 +265,19 @@ multiversion! {
 }
 
 multiversion! {
-    fn plane_apply(input: &[f32], mean: f32, factor: f32, shift: f32, output: &mut [f32]) {
+    fn plane_apply(
+        input: &[f32],
+        mean: f32,
+        factor: f32,
+        shift: f32,
+        relu: bool,
+        output: &mut [f32],
+    ) {
+        // NaN is kept by the rectifier.
+        let least = if relu { 0.0 } else { f32::NEG_INFINITY };
         for (output, input) in output.iter_mut().zip(input) {
-            *output = (input - mean) * factor + shift;
+            let value = (input - mean) * factor + shift;
+            *output = if value <= least { least } else { value };
         }
     }
 }
@@ -283,8 +316,13 @@ mod tests {
         }
         average(count, &total, &mut mean);
         for lane in lanes {
-            channel_squares(area, lane, &mean, &mut partial);
-            combine(&partial, &mut squares);
+            let images = lane.len() / (CHANNELS * area);
+            let [mut sums, mut own] = [[0.0; CHANNELS]; 2];
+            let mut means = [f32::NAN; CHANNELS];
+            channel_sums(area, lane, &mut sums);
+            average(images * area, &sums, &mut means);
+            channel_squares(area, lane, &means, &mut own);
+            combine_squares(images * area, &sums, &means, &own, &mean, &mut squares);
         }
         average(count, &squares, &mut variance);
         (mean, variance)
@@ -300,7 +338,16 @@ mod tests {
         let mut inverse = vec![f32::NAN; CHANNELS];
         inverse_deviation(&variance, EPSILON, &mut inverse);
         let mut output = vec![f32::NAN; input.len()];
-        apply(area, input, &mean, &inverse, scale, shift, &mut output);
+        apply(
+            area,
+            input,
+            &mean,
+            &inverse,
+            scale,
+            shift,
+            false,
+            &mut output,
+        );
         (output, mean, inverse)
     }
 

@@ -178,7 +178,7 @@ fn a_warm_call_allocates_nothing() {
         norm::channel_sums(100, &a, &mut sums);
         norm::channel_squares(100, &a, &b[..4], &mut sums);
         norm::combine(&sums, &mut other_sums);
-        norm::apply(100, &a, &b[..4], &b[..4], &b[..4], &b[..4], &mut c);
+        norm::apply(100, &a, &b[..4], &b[..4], &b[..4], &b[..4], true, &mut c);
         norm::backward_sums(100, &a, &b, &c[..4], &c[..4], &mut sums, &mut other_sums);
         let (mean, inverse, scale) = (&c[..4], &c[..4], &c[..4]);
         norm::backward_apply(

@@ -8,8 +8,9 @@ use std::time::Instant;
 use skinny_kernels::dropout::Dropout;
 use skinny_kernels::{Finish, activation, elementwise};
 
+use super::norm::NormBuffers;
 use super::parameters::{Parameters, Sparse};
-use super::program::{Program, Step, Work};
+use super::program::{Program, Step, Stretch, Work};
 
 /// Lanes of a full batch; enough for sixteen threads.
 const MOST_LANES: usize = 16;
@@ -75,6 +76,8 @@ pub(super) struct Lane {
     pub parameter_gradients: Vec<Vec<f32>>,
     /// Per-channel sums of a batch normalization on their way to the other lanes.
     pub sums: [Vec<f64>; 2],
+    /// Per-channel means of a batch normalization over the lane.
+    pub means: Vec<f32>,
     /// What the loss adds.
     pub loss: f64,
     /// Right images.
@@ -104,6 +107,7 @@ impl Lane {
             gradients: Vec::new(),
             parameter_gradients: Vec::new(),
             sums: std::array::from_fn(|_| vec![0.0; program.most_norm_channels()]),
+            means: vec![0.0; program.most_norm_channels()],
             loss: 0.0,
             correct: 0,
             maxima: (program.steps.iter())
@@ -168,34 +172,53 @@ impl Lane {
         &self.values[value][..program.value_lengths[value] * self.images]
     }
 
-    /// Runs some steps forward.
+    /// Goes a stretch forward.
     pub fn forward(
         &mut self,
-        steps: std::ops::Range<usize>,
+        stretch: &Stretch,
         program: &Program,
         parameters: &Parameters,
         mode: Mode,
     ) {
-        for index in steps {
+        if let Some(index) = stretch.normalize {
+            self.timed(index, 0, |lane| {
+                let norms = parameters.norms;
+                norms.apply(program, index, lane, parameters.values)
+            });
+        }
+        for index in stretch.steps.clone() {
             self.timed(index, 0, |lane| {
                 lane.step_forward(index, program, parameters, mode)
             });
         }
+        if let Some(index) = stretch.sums
+            && mode != Mode::Evaluate
+        {
+            self.timed(index, 0, |lane| NormBuffers::sums(program, index, lane));
+        }
     }
 
-    /// Runs some steps backward, the last one first: from the gradient of each output to those of its inputs and
-    /// parameters.
+    /// Goes a stretch backward: from the gradient of each output to those of its inputs and parameters.
     pub fn backward(
         &mut self,
-        steps: std::ops::Range<usize>,
+        stretch: &Stretch,
         program: &Program,
         parameters: &Parameters,
         mode: Mode,
     ) {
-        for index in steps.rev() {
+        let norms = parameters.norms;
+        if let Some(index) = stretch.sums {
+            self.timed(index, 1, |lane| {
+                norms.backward_apply(program, index, lane, parameters.values)
+            });
+        }
+        for index in stretch.steps.clone().rev() {
             self.timed(index, 1, |lane| {
                 lane.step_backward(index, program, parameters, mode)
             });
+        }
+        if let Some(index) = stretch.normalize {
+            self.timed(index, 1, |lane| norms.backward_sums(program, index, lane));
         }
     }
 
@@ -271,6 +294,9 @@ impl Lane {
                 elementwise::add(input, &before[step.inputs[1]][..output.len()], output);
                 for &other in &step.inputs[2..] {
                     elementwise::accumulate(&before[other][..output.len()], output);
+                }
+                if step.relu {
+                    activation::relu_forward(output);
                 }
             }
             Work::Linear { .. } | Work::BatchNorm(_) => {

@@ -1,7 +1,7 @@
 //! The CPU engine: a static program over buffers that are allocated once, split into lanes.
 //!
 //! A stage of the program is either done by every lane on its own, or by all threads on the whole batch
-//! (linear layers), or by the lanes with a join of their sums between (BatchNorm). Nothing of the size of an
+//! (linear layers), or the joining of the lanes' sums between two halves of a BatchNorm. Nothing of the size of an
 //! activation or a weight is allocated after the first step.
 
 mod lane;
@@ -160,13 +160,14 @@ impl CpuEngine {
             let parameters = Parameters {
                 values: &self.weights,
                 sparse: &self.sparse,
+                norms: &self.norms,
                 masked: true,
             };
             match stage {
-                Stage::Lanes(range) => {
+                Stage::Lanes(stretch) => {
                     let program = &self.program;
                     self.threads.for_each(lanes, |_, lane| {
-                        lane.forward(range.clone(), program, &parameters, mode);
+                        lane.forward(stretch, program, &parameters, mode);
                     });
                 }
                 Stage::Linear(index) => {
@@ -174,14 +175,10 @@ impl CpuEngine {
                     self.whole
                         .forward(program, *index, threads, lanes, &parameters);
                 }
-                Stage::BatchNorm(index) => self.norms.forward(
-                    &self.program,
-                    *index,
-                    &self.threads,
-                    lanes,
-                    &mut self.weights,
-                    mode,
-                ),
+                Stage::Join(index) => {
+                    let weights = &mut self.weights;
+                    self.norms.join(&self.program, *index, lanes, weights, mode);
+                }
             }
             note_time(&mut self.times, stage, 0, start);
         }
@@ -249,15 +246,16 @@ impl CpuEngine {
         for stage in self.program.stages.iter().rev() {
             let start = Instant::now();
             match stage {
-                Stage::Lanes(range) => {
+                Stage::Lanes(stretch) => {
                     let program = &self.program;
                     let parameters = Parameters {
                         values: &self.weights,
                         sparse: &self.sparse,
+                        norms: &self.norms,
                         masked,
                     };
                     self.threads.for_each(lanes, |_, lane| {
-                        lane.backward(range.clone(), program, &parameters, mode);
+                        lane.backward(stretch, program, &parameters, mode);
                     });
                 }
                 Stage::Linear(index) => self.whole.backward(
@@ -272,14 +270,11 @@ impl CpuEngine {
                         gradients: &mut self.gradients,
                     },
                 ),
-                Stage::BatchNorm(index) => self.norms.backward(
-                    &self.program,
-                    *index,
-                    &self.threads,
-                    lanes,
-                    &self.weights,
-                    &mut self.gradients,
-                ),
+                Stage::Join(index) => {
+                    let gradients = &mut self.gradients;
+                    self.norms
+                        .join_backward(&self.program, *index, lanes, gradients);
+                }
             }
             note_time(&mut self.times, stage, 1, start);
         }
@@ -490,7 +485,7 @@ impl CpuEngine {
 
 /// Notes the time of a stage on the whole batch; lanes note their own.
 fn note_time(times: &mut [[f64; 2]], stage: &Stage, direction: usize, start: Instant) {
-    if let Stage::Linear(index) | Stage::BatchNorm(index) = stage
+    if let Stage::Linear(index) | Stage::Join(index) = stage
         && let Some(time) = times.get_mut(*index)
     {
         time[direction] += start.elapsed().as_secs_f64();

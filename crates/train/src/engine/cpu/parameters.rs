@@ -3,6 +3,7 @@
 use skinny_kernels::{SparseConv2d, SparseLinear, Threads};
 use skinny_sparsity::Mask;
 
+use super::norm::NormBuffers;
 use super::program::{Program, Work};
 
 /// A layer whose kept weights are multiplied alone.
@@ -52,6 +53,8 @@ pub(super) struct Parameters<'a> {
     pub values: &'a [Vec<f32>],
     /// The sparse form of each weight that has one.
     pub sparse: &'a [Option<Sparse>],
+    /// The statistics of batch normalizations.
+    pub norms: &'a NormBuffers,
     /// Whether only the gradients of kept weights are wanted.
     pub masked: bool,
 }

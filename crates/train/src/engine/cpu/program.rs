@@ -71,15 +71,26 @@ impl Step {
     }
 }
 
-/// A run of operations between two hand-overs among threads.
+/// What all threads do between two hand-overs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Steps that every lane does on its own.
-    Lanes(std::ops::Range<usize>),
+    /// What every lane does on its own.
+    Lanes(Stretch),
     /// A step on the whole batch: linear layers.
     Linear(usize),
-    /// A step whose statistics join all lanes when training.
-    BatchNorm(usize),
+    /// The joining of a batch normalization's sums.
+    Join(usize),
+}
+
+/// Consecutive steps of a lane; of a batch normalization at either end, the half that needs no other lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stretch {
+    /// The batch normalization that the joined sums complete.
+    pub normalize: Option<usize>,
+    /// Whole steps.
+    pub steps: std::ops::Range<usize>,
+    /// The batch normalization whose sums are next.
+    pub sums: Option<usize>,
 }
 
 /// The static plan of one network.
@@ -214,7 +225,10 @@ impl Program {
             };
             let in_place = work == Work::Relu && sole_consumer && overwritable[inputs[0]];
             if let (true, Some(last)) = (in_place, steps.last_mut())
-                && matches!(last.work, Work::Conv { .. })
+                && matches!(
+                    last.work,
+                    Work::Conv { .. } | Work::BatchNorm(_) | Work::Add
+                )
                 && last.output == inputs[0]
             {
                 last.relu = true;
@@ -291,7 +305,7 @@ fn length(shape: [usize; 3]) -> usize {
     shape.iter().product()
 }
 
-/// Where a convolution alone reads what another one rectified, its input gradient goes through the rectifier at once.
+/// Where a convolution alone reads what was rectified, its input gradient goes through the rectifier at once.
 fn finish_rectifiers(steps: &mut [Step], values: usize) {
     let mut readers = vec![0; values];
     let mut rectified = vec![false; values];
@@ -311,13 +325,29 @@ fn finish_rectifiers(steps: &mut [Step], values: usize) {
 fn stages(steps: &[Step]) -> Vec<Stage> {
     let mut stages = Vec::new();
     for (index, step) in steps.iter().enumerate() {
-        match step.work {
-            Work::Linear { .. } => stages.push(Stage::Linear(index)),
-            Work::BatchNorm(_) => stages.push(Stage::BatchNorm(index)),
-            _ => match stages.last_mut() {
-                Some(Stage::Lanes(range)) => range.end = index + 1,
-                _ => stages.push(Stage::Lanes(index..index + 1)),
-            },
+        if matches!(step.work, Work::Linear { .. }) {
+            stages.push(Stage::Linear(index));
+            continue;
+        }
+        if !matches!(stages.last(), Some(Stage::Lanes(_))) {
+            stages.push(Stage::Lanes(Stretch {
+                steps: index..index,
+                ..Stretch::default()
+            }));
+        }
+        let Some(Stage::Lanes(stretch)) = stages.last_mut() else {
+            continue;
+        };
+        if matches!(step.work, Work::BatchNorm(_)) {
+            stretch.sums = Some(index);
+            stages.push(Stage::Join(index));
+            stages.push(Stage::Lanes(Stretch {
+                normalize: Some(index),
+                steps: index + 1..index + 1,
+                sums: None,
+            }));
+        } else {
+            stretch.steps.end = index + 1;
         }
     }
     stages
@@ -412,10 +442,31 @@ mod tests {
 
     #[test]
     fn relu_shares_its_input() {
-        let program = program("resnet20");
+        let program = program("lenet-300-100");
         for step in &program.steps {
             assert_eq!(step.in_place(), step.work == Work::Relu, "{step:?}");
         }
+    }
+
+    #[test]
+    fn normalizations_are_cut_in_halves() {
+        let program = program("resnet20");
+        let halves = |part: fn(&Stretch) -> Option<usize>| -> Vec<usize> {
+            let stretches = program.stages.iter().filter_map(|stage| match stage {
+                Stage::Lanes(stretch) => part(stretch),
+                _ => None,
+            });
+            stretches.collect()
+        };
+        let joins: Vec<usize> = (program.stages.iter())
+            .filter_map(|stage| match stage {
+                Stage::Join(index) => Some(*index),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(joins.len(), 21);
+        assert_eq!(halves(|stretch| stretch.sums), joins);
+        assert_eq!(halves(|stretch| stretch.normalize), joins);
     }
 
     #[test]
