@@ -7,6 +7,7 @@
 //! | [`network`] | networks as data, the zoo, named weights, preprocessing |
 //! | [`model`] | the `.skinny` file, packed and read |
 //! | [`data`] | data sets, augmentation, loaders |
+//! | [`interchange`] | weights from PyTorch, ONNX and safetensors files; ONNX models, state dicts and masks for others |
 //! | [`train`] | recipes, engines, the training loop, run folders |
 //!
 //! ```no_run
@@ -26,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 pub use skinny_data as data;
+pub use skinny_interchange as interchange;
 pub use skinny_model as model;
 pub use skinny_network as network;
 pub use skinny_sparsity as sparsity;

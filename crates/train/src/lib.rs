@@ -23,6 +23,7 @@ mod schedule;
 mod size;
 mod trained;
 mod trainer;
+mod weights;
 
 pub use engine::cpu::CpuEngine;
 pub use engine::{Engine, EngineSettings, Examples, Factors, Outcome, Section};
