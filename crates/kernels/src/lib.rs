@@ -22,6 +22,7 @@ pub mod activation;
 pub mod conv;
 pub mod dropout;
 pub mod elementwise;
+pub mod inference;
 pub mod linear;
 pub mod loss;
 pub mod lrn;
