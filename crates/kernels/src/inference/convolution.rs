@@ -188,7 +188,8 @@ impl Convolution {
                 }
             });
             let first = group * rows_per_group;
-            let values = &weights.values[first * channels * taps..][..rows_per_group * channels * taps];
+            let values =
+                &weights.values[first * channels * taps..][..rows_per_group * channels * taps];
             let columns = Columns::new(values, offsets);
             for rows in split(&columns, choice.method, parts) {
                 let packed = match choice.method {
@@ -196,17 +197,15 @@ impl Convolution {
                     Method::DoubleRows => {
                         Packed::DoubleRows(Rows::new(&columns, rows.clone(), &geometry))
                     }
-                    Method::Pairs => {
-                        Packed::Pairs(Groups::new(&columns, rows.clone(), &geometry))
-                    }
-                    Method::Fours => {
-                        Packed::Fours(Groups::new(&columns, rows.clone(), &geometry))
-                    }
-                    Method::Dense => {
-                        Packed::Dense(Dense::new(&columns, rows.clone(), &geometry))
-                    }
+                    Method::Pairs => Packed::Pairs(Groups::new(&columns, rows.clone(), &geometry)),
+                    Method::Fours => Packed::Fours(Groups::new(&columns, rows.clone(), &geometry)),
+                    Method::Dense => Packed::Dense(Dense::new(&columns, rows.clone(), &geometry)),
                 };
-                let kept = |row| (0..columns.len()).filter(|c| columns.value(row, *c) != 0.0).count();
+                let kept = |row| {
+                    (0..columns.len())
+                        .filter(|c| columns.value(row, *c) != 0.0)
+                        .count()
+                };
                 pieces.push(Piece {
                     weights: rows.clone().map(kept).sum(),
                     rows: first + rows.start..first + rows.end,
@@ -382,7 +381,11 @@ fn split(columns: &Columns, method: Method, parts: usize) -> Vec<Range<usize>> {
     let rows = columns.rows();
     let weight = |row: usize| match method {
         Method::Dense => columns.len(),
-        _ => 1 + (0..columns.len()).filter(|c| columns.value(row, *c) != 0.0).count(),
+        _ => {
+            1 + (0..columns.len())
+                .filter(|c| columns.value(row, *c) != 0.0)
+                .count()
+        }
     };
     let total: usize = (0..rows).map(weight).sum();
     let mut pieces = Vec::new();
@@ -397,4 +400,196 @@ fn split(columns: &Columns, method: Method, parts: usize) -> Vec<Range<usize>> {
         }
     }
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::Aligned;
+    use crate::testing::{assert_close, numbers};
+    use crate::{InstructionSet, instruction_set};
+
+    /// Lanes that kernels of this processor exist for.
+    fn lanes() -> &'static [usize] {
+        match instruction_set() {
+            InstructionSet::Avx512 => &[8, 16],
+            _ => &[8],
+        }
+    }
+
+    /// A convolution by its definition.
+    fn reference(window: &Window, weights: &Weights, image: &[f32]) -> Vec<f64> {
+        let [_, height, width] = window.input;
+        let channels = window.input[0] / weights.groups;
+        let rows = weights.bias.len();
+        let mut output = Vec::new();
+        for row in 0..rows {
+            let group = row / (rows / weights.groups);
+            for y in 0..window.output[0] {
+                for x in 0..window.output[1] {
+                    let mut sum = f64::from(weights.bias[row]);
+                    for channel in 0..channels {
+                        for ky in 0..window.kernel[0] {
+                            for kx in 0..window.kernel[1] {
+                                let at_y =
+                                    (y * window.stride[0] + ky).wrapping_sub(window.padding[0]);
+                                let at_x =
+                                    (x * window.stride[1] + kx).wrapping_sub(window.padding[1]);
+                                if at_y < height && at_x < width {
+                                    let tap = (row * channels + channel) * window.kernel[0] + ky;
+                                    let weight = weights.values[tap * window.kernel[1] + kx];
+                                    let place = (group * channels + channel) * height + at_y;
+                                    let value = image[place * width + at_x];
+                                    sum += f64::from(weight) * f64::from(value);
+                                }
+                            }
+                        }
+                    }
+                    output.push(if weights.relu { sum.max(0.0) } else { sum });
+                }
+            }
+        }
+        output
+    }
+
+    fn sparse(length: usize, density: f64, seed: u64) -> Vec<f32> {
+        let mut values = numbers(length, seed);
+        if density < 0.0 {
+            // One weight alone.
+            values.fill(0.0);
+            values[length / 2] = 0.75;
+            return values;
+        }
+        for (value, chance) in values.iter_mut().zip(numbers(length, seed + 1)) {
+            if f64::from(chance.abs()) >= density {
+                *value = 0.0;
+            }
+        }
+        values
+    }
+
+    fn window(input: [usize; 3], kernel: usize, stride: usize, padding: usize) -> Window {
+        let size = |extent: usize| (extent + 2 * padding - kernel) / stride + 1;
+        Window {
+            input,
+            output: [size(input[1]), size(input[2])],
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            padding: [padding; 2],
+        }
+    }
+
+    /// Computes and compares with plain loops, for every method, and for several tiles, budgets and parts.
+    fn check(window: Window, rows: usize, groups: usize, density: f64) {
+        let taps = window.input[0] / groups * window.kernel[0] * window.kernel[1];
+        let values = sparse(rows * taps, density, 1);
+        let mut values = values;
+        // A row without weights, as far as there are several.
+        if rows > 2 {
+            values[taps..2 * taps].fill(0.0);
+        }
+        let (bias, image) = (numbers(rows, 2), numbers(window.input.iter().product(), 3));
+        for relu in [false, true] {
+            let weights = Weights {
+                values: &values,
+                bias: &bias,
+                groups,
+                relu,
+            };
+            let expected = reference(&window, &weights, &image);
+            for &lanes in lanes() {
+                let plane = Plane::new(window.input, lanes);
+                let mut input = Aligned::new(plane.len());
+                plane.read_dense(&image, input.as_mut_slice());
+                let layout = match window.is_pointwise() {
+                    true => Input::Plane(plane),
+                    false => {
+                        let lines = Lines::new(window, lanes);
+                        let mut filled = Aligned::new(lines.len());
+                        filled.as_mut_slice().fill(f32::NAN);
+                        let stride = lines.len() / window.input[0];
+                        for (channel, to) in
+                            filled.as_mut_slice().chunks_exact_mut(stride).enumerate()
+                        {
+                            lines.fill(
+                                &input.as_slice()[channel * plane.stride..],
+                                plane.pitch,
+                                to,
+                            );
+                        }
+                        input = filled;
+                        Input::Lines(lines)
+                    }
+                };
+                let to = Plane::new([rows, window.output[0], window.output[1]], lanes);
+                for method in Method::ALL {
+                    for (vectors, budget) in
+                        [(1, 1), (method.largest_tile(lanes), 2048), (2, 1 << 20)]
+                    {
+                        let choice = Choice {
+                            method,
+                            vectors,
+                            budget,
+                        };
+                        let what =
+                            format!("{choice:?} {window:?} rows {rows} groups {groups} {density}");
+                        let mut first: Option<Vec<f32>> = None;
+                        for parts in [1, 2, 5] {
+                            let convolution =
+                                Convolution::new(&window, &weights, &layout, lanes, choice, parts);
+                            assert_eq!(convolution.vectors(), to.vectors());
+                            let kept = values.iter().filter(|value| **value != 0.0).count();
+                            assert_eq!(convolution.nonzeros(), kept);
+                            let mut output = vec![f32::NAN; to.len()];
+                            convolution.compute(input.as_slice(), &mut output, to.stride);
+                            let mut dense = vec![f32::NAN; expected.len()];
+                            to.write_dense(&output, &mut dense);
+                            assert_close(&dense, &expected, &what);
+                            for channel in output.chunks_exact(to.stride) {
+                                let behind = &channel[to.vectors() * lanes..];
+                                assert!(
+                                    behind.iter().all(|value| value.is_nan()),
+                                    "{what}: wrote behind"
+                                );
+                            }
+                            let first = first.get_or_insert_with(|| dense.clone());
+                            assert!(
+                                first
+                                    .iter()
+                                    .zip(&dense)
+                                    .all(|(a, b)| a.to_bits() == b.to_bits()),
+                                "{what}: {parts} parts change the bits"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_match_plain_loops_at_every_density() {
+        for density in [-1.0, 0.0, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0] {
+            check(window([5, 9, 11], 3, 1, 1), 7, 1, density);
+            check(window([20, 6, 8], 1, 1, 0), 29, 1, density);
+        }
+    }
+
+    #[test]
+    fn products_match_plain_loops_for_every_shape() {
+        check(window([3, 12, 20], 5, 1, 2), 13, 1, 0.3);
+        check(window([1, 28, 28], 5, 1, 0), 4, 1, 0.3);
+        check(window([3, 35, 35], 11, 4, 0), 5, 1, 0.3);
+        check(window([4, 9, 9], 3, 2, 1), 6, 2, 0.5);
+        check(window([6, 8, 8], 1, 2, 0), 3, 3, 0.5);
+        check(window([2, 24, 30], 13, 1, 6), 2, 1, 0.2);
+        check(window([2, 1, 1], 1, 1, 0), 1, 1, 1.0);
+        check(window([2, 3, 40], 3, 1, 1), 1, 1, 0.5);
+        check(window([6, 5, 5], 5, 1, 0), 12, 1, 0.5);
+    }
+
+    #[test]
+    fn many_columns_are_cut_where_their_offsets_would_overflow() {
+        check(window([70, 40, 40], 1, 1, 0), 2, 1, 0.3);
+    }
 }

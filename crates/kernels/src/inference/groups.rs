@@ -38,15 +38,18 @@ impl<const ROWS: usize> Groups<ROWS> {
             for first in rows.clone().step_by(ROWS) {
                 let mut patterns = vec![(Vec::new(), Vec::new()); (1 << ROWS) - 1];
                 for column in block.clone() {
-                    let weights: [f32; ROWS] = std::array::from_fn(|r| match first + r < rows.end {
-                        true => columns.value(first + r, column),
-                        false => 0.0,
-                    });
+                    let weights: [f32; ROWS] =
+                        std::array::from_fn(|r| match first + r < rows.end {
+                            true => columns.value(first + r, column),
+                            false => 0.0,
+                        });
                     let kept = |r: usize| weights[r] != 0.0;
                     let pattern = (0..ROWS).fold(0, |p, r| p | usize::from(kept(r)) << r);
                     if let Some(pattern) = pattern.checked_sub(1) {
                         let offset = u16::try_from(columns.offset(column) - base);
-                        patterns[pattern].0.push(offset.expect("a block spans 2^16"));
+                        patterns[pattern]
+                            .0
+                            .push(offset.expect("a block spans 2^16"));
                         let kept = (0..ROWS).filter(|r| kept(*r)).map(|r| weights[r]);
                         patterns[pattern].1.extend(kept);
                     }

@@ -226,7 +226,9 @@ impl Lines {
                 }
                 (true, _) => {
                     let values = from[start as usize..].iter().step_by(step);
-                    to.iter_mut().zip(values).for_each(|(to, value)| *to = *value);
+                    to.iter_mut()
+                        .zip(values)
+                        .for_each(|(to, value)| *to = *value);
                 }
                 (false, _) => {
                     for (i, to) in to.iter_mut().enumerate() {

@@ -23,6 +23,29 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// The processor has the instructions.
     unsafe fn max(self, other: Self) -> Self;
+    /// The values at `from` in the lanes whose bit is set in `mask`, in order, and 0 in the others.
+    ///
+    /// # Safety
+    /// `LANES` values can be read at `from`, and the processor has the instructions.
+    unsafe fn expand(from: *const f32, mask: u32) -> Self;
+    /// The sum of all lanes, neighbours first.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        let mut lanes = [0.0; 16];
+        // SAFETY: no vector has more than 16 lanes; the caller promises the instructions.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        let mut length = Self::LANES;
+        while length > 1 {
+            length /= 2;
+            for i in 0..length {
+                lanes[i] = lanes[2 * i] + lanes[2 * i + 1];
+            }
+        }
+        lanes[0]
+    }
     /// `self + a * b`.
     ///
     /// # Safety
@@ -63,6 +86,17 @@ impl Vector for Eight {
         Self(std::array::from_fn(larger))
     }
     #[inline(always)]
+    unsafe fn expand(from: *const f32, mask: u32) -> Self {
+        let mut next = 0;
+        Self(std::array::from_fn(|i| {
+            let kept = mask >> i & 1 == 1;
+            // SAFETY: as many values as lanes before this one can be read.
+            let value = unsafe { *from.add(next) };
+            next += usize::from(kept);
+            if kept { value } else { 0.0 }
+        }))
+    }
+    #[inline(always)]
     unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
         // AArch64 always has the fused instruction; elsewhere `mul_add` may be a slow call.
         if cfg!(target_arch = "aarch64") {
@@ -76,7 +110,7 @@ impl Vector for Eight {
 /// Implements [`Vector`] for a register of x86-64 by its intrinsics.
 #[cfg(target_arch = "x86_64")]
 macro_rules! register {
-    ($vector:ident, $lanes:literal, $load:ident, $store:ident, $splat:ident, $add:ident, $max:ident, $fma:ident) => {
+    ($vector:ident, $lanes:literal, $load:ident, $store:ident, $splat:ident, $add:ident, $max:ident, $fma:ident, $expand:ident) => {
         impl Vector for std::arch::x86_64::$vector {
             const LANES: usize = $lanes;
             #[inline(always)]
@@ -109,6 +143,11 @@ macro_rules! register {
                 // SAFETY: as promised by the caller.
                 unsafe { std::arch::x86_64::$fma(a, b, self) }
             }
+            #[inline(always)]
+            unsafe fn expand(from: *const f32, mask: u32) -> Self {
+                // SAFETY: as promised by the caller.
+                unsafe { $expand(from, mask) }
+            }
         }
     };
 }
@@ -122,7 +161,8 @@ register!(
     _mm256_set1_ps,
     _mm256_add_ps,
     _mm256_max_ps,
-    _mm256_fmadd_ps
+    _mm256_fmadd_ps,
+    expand_8
 );
 #[cfg(target_arch = "x86_64")]
 register!(
@@ -133,5 +173,51 @@ register!(
     _mm512_set1_ps,
     _mm512_add_ps,
     _mm512_max_ps,
-    _mm512_fmadd_ps
+    _mm512_fmadd_ps,
+    expand_16
 );
+
+/// For every byte, which of the first values goes to each lane; negative for a lane that gets none.
+#[cfg(target_arch = "x86_64")]
+static PLACES: [[i32; 8]; 256] = {
+    let mut places = [[-1; 8]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut lane, mut next) = (0, 0);
+        while lane < 8 {
+            if mask >> lane & 1 == 1 {
+                places[mask][lane] = next;
+                next += 1;
+            }
+            lane += 1;
+        }
+        mask += 1;
+    }
+    places
+};
+
+/// # Safety
+/// As [`Vector::expand`]; the mask has 8 bits.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn expand_8(from: *const f32, mask: u32) -> std::arch::x86_64::__m256 {
+    use std::arch::x86_64::*;
+    // SAFETY: 8 values can be read at `from`, and a row of the table has 8 places.
+    unsafe {
+        let places = _mm256_loadu_si256(PLACES[usize::from(mask as u8)].as_ptr().cast());
+        let values = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from), places);
+        _mm256_blendv_ps(values, _mm256_setzero_ps(), _mm256_castsi256_ps(places))
+    }
+}
+
+/// # Safety
+/// As [`Vector::expand`]; the mask has 16 bits.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn expand_16(from: *const f32, mask: u32) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::*;
+    // SAFETY: 16 values can be read at `from`.
+    unsafe { _mm512_maskz_expand_ps(mask as u16, _mm512_loadu_ps(from)) }
+}
