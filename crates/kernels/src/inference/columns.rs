@@ -13,13 +13,6 @@ pub(super) struct Geometry {
     pub budget: usize,
 }
 
-impl Geometry {
-    /// Values from the first to behind the last one of a tile.
-    pub fn span(&self) -> usize {
-        (self.vectors - 1) * self.stride + self.lanes
-    }
-}
-
 /// A matrix whose columns are sorted by where their inputs lie.
 #[derive(Clone, Debug)]
 pub(super) struct Columns<'a> {

@@ -20,6 +20,11 @@ impl Storage {
     /// All ways.
     pub const ALL: [Storage; 3] = [Storage::Dense, Storage::Gather, Storage::Bitmask];
 
+    /// Whether a matrix of so many columns can be stored like this.
+    pub fn can(self, columns: usize) -> bool {
+        self != Storage::Gather || columns <= 1 << 16
+    }
+
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -61,7 +66,7 @@ impl Linear {
         let rows = bias.len();
         assert!(rows > 0 && weights.len().is_multiple_of(rows));
         let columns = weights.len() / rows;
-        assert!(Self::can(storage, columns));
+        assert!(storage.can(columns));
         let mut linear = Self {
             storage,
             columns,
@@ -100,11 +105,6 @@ impl Linear {
         }
         linear.values.extend([0.0; GROUP]);
         linear
-    }
-
-    /// Whether a matrix of so many columns can be stored like this.
-    pub fn can(storage: Storage, columns: usize) -> bool {
-        storage != Storage::Gather || columns <= 1 << 16
     }
 
     /// How it is stored.

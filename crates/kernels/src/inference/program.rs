@@ -131,6 +131,13 @@ pub enum Step {
         /// Where the vector goes, whole groups.
         to: Range<usize>,
     },
+    /// A vector as an image.
+    Unflatten {
+        /// The vector, whole groups.
+        from: Range<usize>,
+        /// Where the image goes.
+        to: Region,
+    },
     /// A fully connected layer.
     Linear {
         /// The vector, whole groups.
@@ -159,6 +166,32 @@ pub enum Step {
 }
 
 impl Step {
+    /// What it does and by which kernel, in a few words.
+    pub fn describe(&self) -> String {
+        let word = match self {
+            Step::Rearrange { .. } => "rearrange",
+            Step::Convolve { chain, .. } => {
+                let choice = |convolution: &Convolution| {
+                    let choice = convolution.choice();
+                    format!("{} {}", choice.method.name(), choice.vectors)
+                };
+                let choices: Vec<String> = chain.convolutions.iter().map(choice).collect();
+                return choices.join(" + ");
+            }
+            Step::Pool { .. } => "pool",
+            Step::GlobalPool { .. } => "global pool",
+            Step::Affine { .. } => "affine",
+            Step::Add { .. } => "add",
+            Step::Normalize { .. } => "normalize",
+            Step::Flatten { .. } => "flatten",
+            Step::Unflatten { .. } => "unflatten",
+            Step::Linear { linear, .. } => linear.storage().name(),
+            Step::Softmax { .. } => "softmax",
+            Step::Relu { .. } => "relu",
+        };
+        word.to_owned()
+    }
+
     fn reads(&self) -> Vec<Range<usize>> {
         match self {
             Step::Rearrange { from, .. }
@@ -169,6 +202,7 @@ impl Step {
             | Step::Flatten { from, .. } => vec![from.range()],
             Step::Add { from, .. } => from.iter().map(Region::range).collect(),
             Step::Convolve { from, .. }
+            | Step::Unflatten { from, .. }
             | Step::Linear { from, .. }
             | Step::Relu { from, .. }
             | Step::Softmax { from, .. } => vec![from.clone()],
@@ -179,6 +213,7 @@ impl Step {
         match self {
             Step::Rearrange { to, lines, .. } => *to..*to + lines.len(),
             Step::Convolve { to, .. }
+            | Step::Unflatten { to, .. }
             | Step::Pool { to, .. }
             | Step::Affine { to, .. }
             | Step::Add { to, .. }
@@ -295,6 +330,11 @@ impl Step {
                     from.plane
                         .write_dense(memory.read(from.range()), &mut output[..length]);
                     output[length..].fill(0.0);
+                }
+                Step::Unflatten { from, to } => {
+                    let length = to.plane.shape.iter().product();
+                    let input = &memory.read(from.clone())[..length];
+                    to.plane.read_dense(input, memory.write(to.range()));
                 }
                 Step::Softmax { from, classes, to } => {
                     let output = memory.write(to.clone());
@@ -424,6 +464,20 @@ impl Program {
     /// The steps.
     pub fn steps(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// Seconds that every step takes on this thread, for one image whose values are all `value`.
+    pub fn profile(&self, workspace: &mut Workspace, value: f32) -> Vec<f64> {
+        let Lane { memory, scratch } = &mut workspace.lanes[0];
+        memory.as_mut_slice()[self.input.range()].fill(value);
+        let memory = Memory::new(memory.as_mut_slice());
+        let time = |step: &Step| {
+            let start = std::time::Instant::now();
+            // SAFETY: the memory is borrowed, and this is its only user.
+            unsafe { step.run(0, 1, &memory, scratch.as_mut_slice()) };
+            start.elapsed().as_secs_f64()
+        };
+        self.steps.iter().map(time).collect()
     }
 
     /// Bytes of the buffers of one thread.

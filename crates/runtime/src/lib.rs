@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod choose;
+mod error;
+mod fold;
+mod memory;
+mod model;
+mod plan;
+
+pub use error::RuntimeError;
+pub use model::{Model, Options, Runner};
+pub use skinny_kernels::{InstructionSet, instruction_set};
