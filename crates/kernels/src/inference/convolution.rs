@@ -507,15 +507,13 @@ mod tests {
                         let lines = Lines::new(window, lanes);
                         let mut filled = Aligned::new(lines.len());
                         filled.as_mut_slice().fill(f32::NAN);
+                        let mut scratch = vec![f32::NAN; lines.scratch_len()];
                         let stride = lines.len() / window.input[0];
                         for (channel, to) in
                             filled.as_mut_slice().chunks_exact_mut(stride).enumerate()
                         {
-                            lines.fill(
-                                &input.as_slice()[channel * plane.stride..],
-                                plane.pitch,
-                                to,
-                            );
+                            let from = &input.as_slice()[channel * plane.stride..];
+                            lines.fill(from, plane.pitch, to, &mut scratch);
                         }
                         input = filled;
                         Input::Lines(lines)

@@ -175,71 +175,87 @@ impl Lines {
         channel * self.stride + row * self.segments * LINE + shift
     }
 
+    /// Values that [`Self::fill`] needs as scratch: all rows of one phase with their padding.
+    pub fn scratch_len(&self) -> usize {
+        self.rows * self.padded()
+    }
+
+    /// Values of a padded row: all columns that the segments of one phase hold.
+    fn padded(&self) -> usize {
+        let shifts = (self.copies - 1) * self.shifts();
+        (self.segments - 1) * self.lanes + shifts + LINE
+    }
+
     /// Fills the lines of one channel from its rows.
     ///
     /// `input` starts at the channel and has a row every `pitch` values; `lines` are the channel's own.
-    pub fn fill(&self, input: &[f32], pitch: usize, lines: &mut [f32]) {
-        let [_, height, width] = self.window.input;
-        let [stride_y, stride_x] = self.window.stride;
-        let lines = &mut lines[..self.phases[0] * self.phases[1] * self.copies * self.row_values()];
-        let mut rows = lines.chunks_exact_mut(self.segments * LINE);
-        for phase_y in 0..self.phases[0] {
-            for phase_x in 0..self.phases[1] {
-                for copy in 0..self.copies {
-                    for row in 0..self.rows {
-                        let line = rows.next().expect("as many rows as the loops have");
-                        let y = (row * stride_y + phase_y).checked_sub(self.window.padding[0]);
-                        match y.filter(|y| *y < height) {
-                            None => line.fill(0.0),
-                            Some(y) => {
-                                let from = &input[y * pitch..y * pitch + width];
-                                let first = phase_x + copy * self.shifts() * stride_x;
-                                self.fill_row(from, first as isize, line);
-                            }
-                        }
-                    }
-                }
-            }
-        }
+    pub fn fill(&self, input: &[f32], pitch: usize, lines: &mut [f32], scratch: &mut [f32]) {
+        fill(self, input, pitch, lines, scratch);
     }
 
     /// Shifts that one copy serves.
     fn shifts(&self) -> usize {
         LINE + 1 - self.lanes
     }
+}
 
-    fn row_values(&self) -> usize {
-        self.rows * self.segments * LINE
-    }
-
-    /// Fills one row: value `i` of segment `s` is column `first + (s * lanes + i) * stride - padding`.
-    fn fill_row(&self, from: &[f32], first: isize, line: &mut [f32]) {
-        let step = self.window.stride[1];
-        let first = first - self.window.padding[1] as isize;
-        for (segment, to) in line.chunks_exact_mut(LINE).enumerate() {
-            let start = first + (segment * self.lanes * step) as isize;
-            let inside = start >= 0 && start as usize + (to.len() - 1) * step < from.len();
-            match (inside, step) {
-                (true, 1) => {
-                    let start = start as usize;
-                    to.copy_from_slice(&from[start..start + LINE]);
+multiversion! {
+    fn fill(layout: &Lines, input: &[f32], pitch: usize, lines: &mut [f32], scratch: &mut [f32]) {
+        let [_, height, width] = layout.window.input;
+        let [stride_y, stride_x] = layout.window.stride;
+        let [padding_y, padding_x] = layout.window.padding;
+        let padded = layout.padded();
+        let scratch = &mut scratch[..layout.scratch_len()];
+        let mut segments = lines.as_chunks_mut::<LINE>().0.iter_mut();
+        for phase_y in 0..layout.phases[0] {
+            for phase_x in 0..layout.phases[1] {
+                for (row, to) in scratch.chunks_exact_mut(padded).enumerate() {
+                    let y = (row * stride_y + phase_y).checked_sub(padding_y);
+                    let Some(y) = y.filter(|y| *y < height) else {
+                        to.fill(0.0);
+                        continue;
+                    };
+                    // Value `i` is column `phase + i * stride - padding`.
+                    let from = &input[y * pitch..][..width];
+                    let left = padding_x.saturating_sub(phase_x).div_ceil(stride_x).min(padded);
+                    let first = left * stride_x + phase_x - padding_x.min(left * stride_x + phase_x);
+                    let inside = width.saturating_sub(first).div_ceil(stride_x).min(padded - left);
+                    let (before, rest) = to.split_at_mut(left);
+                    let (values, behind) = rest.split_at_mut(inside);
+                    before.fill(0.0);
+                    behind.fill(0.0);
+                    match stride_x {
+                        1 => copy(&from[first..][..inside], values),
+                        _ => {
+                            for (i, value) in values.iter_mut().enumerate() {
+                                *value = from[first + i * stride_x];
+                            }
+                        }
+                    }
                 }
-                (true, _) => {
-                    let values = from[start as usize..].iter().step_by(step);
-                    to.iter_mut()
-                        .zip(values)
-                        .for_each(|(to, value)| *to = *value);
-                }
-                (false, _) => {
-                    for (i, to) in to.iter_mut().enumerate() {
-                        let at = start + (i * step) as isize;
-                        *to = usize::try_from(at)
-                            .ok()
-                            .and_then(|at| from.get(at))
-                            .map_or(0.0, |value| *value);
+                for copy in 0..layout.copies {
+                    for row in scratch.chunks_exact(padded) {
+                        let row = &row[copy * layout.shifts()..];
+                        for segment in 0..layout.segments {
+                            let from = row[segment * layout.lanes..].first_chunk::<LINE>();
+                            let to = segments.next().expect("a segment for each of the loops");
+                            *to = *from.expect("the padded row holds all segments");
+                        }
                     }
                 }
             }
         }
+    }
+}
+
+/// Copies short rows without a call.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32]) {
+    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
+    for (from, to) in from.iter().zip(to) {
+        *to = *from;
+    }
+    for (from, to) in from_rest.iter().zip(to_rest) {
+        *to = *from;
     }
 }

@@ -25,15 +25,11 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Values that [`Self::run`] needs as scratch.
+    /// Values that [`Self::run`] needs as scratch: a row with all columns that any window reads, and those that whole
+    /// vectors of windows would read behind them.
     pub fn scratch_len(&self, from: &Plane, to: &Plane) -> usize {
-        self.padded(from, to)
-    }
-
-    /// Values of a padded row: all columns that any window reads.
-    fn padded(&self, from: &Plane, to: &Plane) -> usize {
-        let windows = (to.shape[2] - 1) * self.stride[1] + self.kernel[1];
-        windows.max(self.padding[1] + from.shape[2])
+        let windows = (to.pitch - 1) * self.stride[1] + self.kernel[1] + 2 * VECTOR;
+        windows.max(self.padding[1] + from.pitch)
     }
 
     /// Pools one channel: `input` and `output` start at it.
@@ -45,89 +41,137 @@ impl Pool {
         output: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let length = self.padded(from, to);
-        let scratch = &mut scratch[..length];
-        let [_, height, width] = from.shape;
-        let [_, rows, columns] = to.shape;
-        let empty = match self.kind {
-            PoolKind::Max => f32::NEG_INFINITY,
-            PoolKind::Average => 0.0,
-        };
-        scratch.fill(empty);
-        let inside = self.padding[1]..self.padding[1] + width;
-        for row in 0..rows {
-            let start = row * self.stride[0];
-            let end = (start + self.kernel[0]).saturating_sub(self.padding[0]);
-            let lines = start.saturating_sub(self.padding[0])..end.min(height);
-            let column = &mut scratch[inside.clone()];
-            let mut above = lines.clone().map(|y| &input[y * from.pitch..][..width]);
-            let first = above.next().expect("every window holds a row of the input");
-            column.copy_from_slice(first);
-            let output = &mut output[row * to.pitch..][..columns];
-            match self.kind {
-                PoolKind::Max => {
-                    above.for_each(|line| larger(line, column));
-                    across_max(self.kernel[1], self.stride[1], scratch, output);
-                }
-                PoolKind::Average => {
-                    above.for_each(|line| sum(line, column));
-                    across_sum(self.kernel[1], self.stride[1], scratch, output);
-                    for (x, value) in output.iter_mut().enumerate() {
-                        let from = (x * self.stride[1]).max(inside.start);
-                        let to = (x * self.stride[1] + self.kernel[1]).min(inside.end);
-                        *value /= ((to - from) * lines.len()) as f32;
+        channel(self, from, to, input, output, scratch);
+    }
+
+    /// The part of window number `at` along an axis of `extent` values that lies in the input.
+    #[inline(always)]
+    fn window(&self, axis: usize, at: usize, extent: usize) -> std::ops::Range<usize> {
+        let start = at * self.stride[axis];
+        let end = (start + self.kernel[axis]).saturating_sub(self.padding[axis]);
+        start.saturating_sub(self.padding[axis])..end.min(extent)
+    }
+}
+
+/// Values that are computed together.
+const VECTOR: usize = 8;
+
+multiversion! {
+    fn channel(pool: &Pool, from: &Plane, to: &Plane, input: &[f32], output: &mut [f32], scratch: &mut [f32]) {
+        match (pool.kind, pool.kernel[1], pool.stride[1]) {
+            (PoolKind::Max, 3, 2) => rows::<Max, 3, 2>(pool, from, to, input, output, scratch),
+            (PoolKind::Max, 2, 2) => rows::<Max, 2, 2>(pool, from, to, input, output, scratch),
+            (PoolKind::Max, _, _) => rows::<Max, 0, 0>(pool, from, to, input, output, scratch),
+            (PoolKind::Average, 3, 2) => rows::<Sum, 3, 2>(pool, from, to, input, output, scratch),
+            (PoolKind::Average, 2, 2) => rows::<Sum, 2, 2>(pool, from, to, input, output, scratch),
+            (PoolKind::Average, _, _) => rows::<Sum, 0, 0>(pool, from, to, input, output, scratch),
+        }
+    }
+}
+
+/// What a pool does to two values.
+trait Reduce {
+    /// What does not change the other value.
+    const EMPTY: f32;
+    fn both(a: f32, b: f32) -> f32;
+}
+
+struct Max;
+struct Sum;
+
+impl Reduce for Max {
+    const EMPTY: f32 = f32::NEG_INFINITY;
+    #[inline(always)]
+    fn both(a: f32, b: f32) -> f32 {
+        if b > a { b } else { a }
+    }
+}
+
+impl Reduce for Sum {
+    const EMPTY: f32 = 0.0;
+    #[inline(always)]
+    fn both(a: f32, b: f32) -> f32 {
+        a + b
+    }
+}
+
+/// Pools one channel, first down the columns, then along the rows; `KERNEL` and `STRIDE` are the horizontal ones, or 0
+/// for any.
+#[inline(always)]
+fn rows<R: Reduce, const KERNEL: usize, const STRIDE: usize>(
+    pool: &Pool,
+    from: &Plane,
+    to: &Plane,
+    input: &[f32],
+    output: &mut [f32],
+    scratch: &mut [f32],
+) {
+    let [_, height, width] = from.shape;
+    let [_, rows, columns] = to.shape;
+    let padding = pool.padding[1];
+    let line = &mut scratch[..pool.scratch_len(from, to)];
+    line.fill(R::EMPTY);
+    for row in 0..rows {
+        let window = pool.window(0, row, height);
+        let column = &mut line[padding..padding + from.pitch];
+        match window.len() {
+            2 => down::<R, 2>(&input[window.start * from.pitch..], from.pitch, column),
+            3 => down::<R, 3>(&input[window.start * from.pitch..], from.pitch, column),
+            _ => {
+                column.copy_from_slice(&input[window.start * from.pitch..][..from.pitch]);
+                for y in window.start + 1..window.end {
+                    let below = &input[y * from.pitch..][..from.pitch];
+                    for (column, below) in column.iter_mut().zip(below) {
+                        *column = R::both(*column, *below);
                     }
                 }
             }
         }
-    }
-}
-
-multiversion! {
-    fn larger(line: &[f32], column: &mut [f32]) {
-        for (column, value) in column.iter_mut().zip(line) {
-            *column = if *value > *column { *value } else { *column };
-        }
-    }
-}
-
-multiversion! {
-    fn sum(line: &[f32], column: &mut [f32]) {
-        for (column, value) in column.iter_mut().zip(line) {
-            *column += value;
-        }
-    }
-}
-
-multiversion! {
-    fn across_max(kernel: usize, stride: usize, line: &[f32], output: &mut [f32]) {
-        let max = |a: f32, b: f32| if b > a { b } else { a };
-        if kernel == 3 && stride == 2 {
-            let line = &line[..2 * output.len() + 1];
-            for (x, value) in output.iter_mut().enumerate() {
-                *value = max(max(line[2 * x], line[2 * x + 1]), line[2 * x + 2]);
+        column[width..].fill(R::EMPTY);
+        let output = &mut output[row * to.pitch..][..to.pitch];
+        if KERNEL > 0 {
+            for (at, output) in output.as_chunks_mut::<VECTOR>().0.iter_mut().enumerate() {
+                // At most 3 columns, 2 apart, of 8 windows.
+                let from: &[f32; 3 * VECTOR] = line[at * VECTOR * STRIDE..]
+                    .first_chunk()
+                    .expect("the scratch has room for whole vectors");
+                for (i, output) in output.iter_mut().enumerate() {
+                    *output = from[i * STRIDE];
+                    for k in 1..KERNEL {
+                        *output = R::both(*output, from[i * STRIDE + k]);
+                    }
+                }
             }
         } else {
-            for (x, value) in output.iter_mut().enumerate() {
-                let window = &line[x * stride..][..kernel];
-                *value = window.iter().copied().fold(window[0], max);
+            for (x, output) in output[..columns].iter_mut().enumerate() {
+                let from = &line[x * pool.stride[1]..][..pool.kernel[1]];
+                *output = from[1..].iter().fold(from[0], |a, b| R::both(a, *b));
+            }
+        }
+        if pool.kind == PoolKind::Average {
+            let full = 1.0 / (pool.kernel[1] * window.len()) as f32;
+            output.iter_mut().for_each(|value| *value *= full);
+            // Windows that reach over an edge are divided by what they have.
+            for x in 0..columns {
+                let inside = pool.window(1, x, width).len();
+                if inside < pool.kernel[1] {
+                    output[x] *= pool.kernel[1] as f32 / inside as f32;
+                }
             }
         }
     }
 }
 
-multiversion! {
-    fn across_sum(kernel: usize, stride: usize, line: &[f32], output: &mut [f32]) {
-        if kernel == 3 && stride == 2 {
-            let line = &line[..2 * output.len() + 1];
-            for (x, value) in output.iter_mut().enumerate() {
-                *value = line[2 * x] + line[2 * x + 1] + line[2 * x + 2];
-            }
-        } else {
-            for (x, value) in output.iter_mut().enumerate() {
-                *value = line[x * stride..][..kernel].iter().sum();
-            }
+/// The first `ROWS` rows, reduced down the columns.
+#[inline(always)]
+fn down<R: Reduce, const ROWS: usize>(input: &[f32], pitch: usize, column: &mut [f32]) {
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|y| &input[y * pitch..][..pitch]);
+    for x in 0..pitch {
+        let mut value = rows[0][x];
+        for row in &rows[1..] {
+            value = R::both(value, row[x]);
         }
+        column[x] = value;
     }
 }
 

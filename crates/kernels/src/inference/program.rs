@@ -231,6 +231,7 @@ impl Step {
         match self {
             Step::Convolve { chain, to, .. } => chain.scratch_len(to.plane.lanes),
             Step::Pool { pool, from, to } => pool.scratch_len(&from.plane, &to.plane),
+            Step::Rearrange { lines, .. } => lines.scratch_len(),
             _ => 0,
         }
     }
@@ -251,7 +252,7 @@ impl Step {
                         let input = memory.read(from.channels(channel..channel + 1));
                         let start = to + channel * stride;
                         let output = memory.write(start..start + stride);
-                        lines.fill(input, from.plane.pitch, output);
+                        lines.fill(input, from.plane.pitch, output, scratch);
                     }
                 }
                 Step::Convolve { from, chain, to } => {
