@@ -4,6 +4,7 @@
 mod choose;
 mod error;
 mod fold;
+mod measure;
 mod memory;
 mod model;
 mod plan;

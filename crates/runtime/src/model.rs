@@ -10,6 +10,7 @@ use skinny_network::{Network, Preprocess, Tensors, shape_text};
 use crate::choose;
 use crate::error::RuntimeError;
 use crate::fold::{Layer, fold};
+use crate::measure::Measured;
 use crate::plan::{Chooser, ConvProblem, LinearProblem, Plan, plan};
 
 /// How a model is made ready.
@@ -19,6 +20,9 @@ pub struct Options {
     pub threads: usize,
     /// Whether a softmax at the end of the network is computed; without it, the results are logits.
     pub softmax: bool,
+    /// Whether kernels are chosen by measuring them, which takes some tenths of a second per layer, and not by a model of
+    /// their costs.
+    pub tune: bool,
 }
 
 impl Default for Options {
@@ -27,6 +31,7 @@ impl Default for Options {
         Self {
             threads: 1,
             softmax: true,
+            tune: false,
         }
     }
 }
@@ -85,7 +90,8 @@ impl Model {
         let graph = network.graph()?;
         let layers = fold(&graph, tensors, options.softmax)?;
         let threads = Threads::new(options.threads);
-        let plan = plan(graph.input, &layers, threads.count(), &mut ByModel);
+        let chooser: &mut dyn Chooser = if options.tune { &mut Measured } else { &mut ByModel };
+        let plan = plan(graph.input, &layers, threads.count(), chooser);
         Ok(Self {
             name: graph.name.clone(),
             input: graph.input,

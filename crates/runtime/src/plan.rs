@@ -34,6 +34,12 @@ impl ConvProblem<'_> {
         )
     }
 
+    /// The layout of the output.
+    pub fn output(&self) -> Plane {
+        let [height, width] = self.window.output;
+        Plane::new([self.weights.bias.len(), height, width], self.lanes)
+    }
+
     /// Weights that are not zero.
     pub fn nonzeros(&self) -> usize {
         self.weights
@@ -76,6 +82,12 @@ impl LinearProblem<'_> {
     /// Inputs.
     pub fn columns(&self) -> usize {
         self.values.len() / self.bias.len()
+    }
+
+    /// The ways in which it can be stored.
+    pub fn storages(&self) -> Vec<Storage> {
+        let all = Storage::ALL.into_iter();
+        all.filter(|storage| storage.can(self.columns())).collect()
     }
 
     /// Share of the weights that are not zero.

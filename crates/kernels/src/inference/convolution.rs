@@ -127,7 +127,9 @@ pub enum Input {
 }
 
 impl Input {
-    fn len(&self) -> usize {
+    /// Values of the whole input.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
         match self {
             Input::Plane(plane) => plane.len(),
             Input::Lines(lines) => lines.len(),
