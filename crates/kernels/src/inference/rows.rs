@@ -140,6 +140,35 @@ unsafe fn kernel<V: Vector, const SETS: usize, const N: usize, const STRIDE: usi
                         *sum = sum.add(other);
                     }
                 }
+                if SETS == 1 {
+                    // Offsets and weights of four are one load each: the loads are the limit.
+                    while weights >= 4 {
+                        let four = V::four(value);
+                        let offsets = offset.cast::<u64>().read_unaligned();
+                        macro_rules! add {
+                            ($i:literal) => {
+                                // On a little-endian machine the first offset is the lowest.
+                                let at = if cfg!(target_endian = "little") {
+                                    (offsets >> (16 * $i)) as u16
+                                } else {
+                                    *offset.add($i)
+                                };
+                                let weight = four.pick::<$i>();
+                                let from = input.add(usize::from(at));
+                                for (i, sum) in sums.iter_mut().enumerate() {
+                                    *sum = sum.multiply_add(weight, V::load(from.add(i * STRIDE)));
+                                }
+                            };
+                        }
+                        add!(0);
+                        add!(1);
+                        add!(2);
+                        add!(3);
+                        value = value.add(4);
+                        offset = offset.add(4);
+                        weights -= 4;
+                    }
+                }
                 while weights > 0 {
                     let weight = V::splat(*value);
                     let from = input.add(*offset as usize);

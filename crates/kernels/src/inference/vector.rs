@@ -46,6 +46,16 @@ pub(super) trait Vector: Copy {
         }
         lanes[0]
     }
+    /// Four values, again and again, for [`Self::pick`].
+    ///
+    /// # Safety
+    /// 4 values can be read at `from`, and the processor has the instructions.
+    unsafe fn four(from: *const f32) -> Self;
+    /// Value number `I` of [`Self::four`] in all lanes: four of them for one load.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn pick<const I: i32>(self) -> Self;
     /// `self + a * b`.
     ///
     /// # Safety
@@ -86,6 +96,16 @@ impl Vector for Eight {
         Self(std::array::from_fn(larger))
     }
     #[inline(always)]
+    unsafe fn four(from: *const f32) -> Self {
+        // SAFETY: the caller promises 4 readable values.
+        let [a, b, c, d] = unsafe { *from.cast::<[f32; 4]>() };
+        Self([a, b, c, d, a, b, c, d])
+    }
+    #[inline(always)]
+    unsafe fn pick<const I: i32>(self) -> Self {
+        Self([self.0[I as usize]; 8])
+    }
+    #[inline(always)]
     unsafe fn expand(from: *const f32, mask: u32) -> Self {
         let mut next = 0;
         Self(std::array::from_fn(|i| {
@@ -110,7 +130,7 @@ impl Vector for Eight {
 /// Implements [`Vector`] for a register of x86-64 by its intrinsics.
 #[cfg(target_arch = "x86_64")]
 macro_rules! register {
-    ($vector:ident, $lanes:literal, $load:ident, $store:ident, $splat:ident, $add:ident, $max:ident, $fma:ident, $expand:ident) => {
+    ($vector:ident, $lanes:literal, $load:ident, $store:ident, $splat:ident, $add:ident, $max:ident, $fma:ident, $expand:ident, $four:ident, $pick:ident) => {
         impl Vector for std::arch::x86_64::$vector {
             const LANES: usize = $lanes;
             #[inline(always)]
@@ -144,6 +164,25 @@ macro_rules! register {
                 unsafe { std::arch::x86_64::$fma(a, b, self) }
             }
             #[inline(always)]
+            unsafe fn four(from: *const f32) -> Self {
+                use std::arch::x86_64::*;
+                // SAFETY: as promised by the caller.
+                unsafe { $four(_mm_loadu_ps(from)) }
+            }
+            #[inline(always)]
+            unsafe fn pick<const I: i32>(self) -> Self {
+                use std::arch::x86_64::*;
+                // SAFETY: as promised by the caller. Two bits per lane select the value.
+                unsafe {
+                    match I {
+                        0 => $pick::<0x00>(self),
+                        1 => $pick::<0x55>(self),
+                        2 => $pick::<0xaa>(self),
+                        _ => $pick::<0xff>(self),
+                    }
+                }
+            }
+            #[inline(always)]
             unsafe fn expand(from: *const f32, mask: u32) -> Self {
                 // SAFETY: as promised by the caller.
                 unsafe { $expand(from, mask) }
@@ -162,7 +201,9 @@ register!(
     _mm256_add_ps,
     _mm256_max_ps,
     _mm256_fmadd_ps,
-    expand_8
+    expand_8,
+    four_8,
+    _mm256_permute_ps
 );
 #[cfg(target_arch = "x86_64")]
 register!(
@@ -174,7 +215,9 @@ register!(
     _mm512_add_ps,
     _mm512_max_ps,
     _mm512_fmadd_ps,
-    expand_16
+    expand_16,
+    four_16,
+    _mm512_permute_ps
 );
 
 /// For every byte, which of the first values goes to each lane; negative for a lane that gets none.
@@ -220,4 +263,36 @@ unsafe fn expand_16(from: *const f32, mask: u32) -> std::arch::x86_64::__m512 {
     use std::arch::x86_64::*;
     // SAFETY: 16 values can be read at `from`.
     unsafe { _mm512_maskz_expand_ps(mask as u16, _mm512_loadu_ps(from)) }
+}
+
+/// Four values twice, in a register: the compiler would load every one of them for itself.
+///
+/// # Safety
+/// The processor has the instructions.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn four_8(values: std::arch::x86_64::__m128) -> std::arch::x86_64::__m256 {
+    let mut four = std::arch::x86_64::_mm256_set_m128(values, values);
+    // SAFETY: no instruction at all.
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(ymm_reg) four, options(pure, nomem, nostack, preserves_flags));
+    }
+    four
+}
+
+/// Four values four times, as [`four_8`].
+///
+/// # Safety
+/// The processor has the instructions.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn four_16(values: std::arch::x86_64::__m128) -> std::arch::x86_64::__m512 {
+    let mut four = std::arch::x86_64::_mm512_broadcast_f32x4(values);
+    // SAFETY: no instruction at all.
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(zmm_reg) four, options(pure, nomem, nostack, preserves_flags));
+    }
+    four
 }
