@@ -90,7 +90,11 @@ impl Model {
         let graph = network.graph()?;
         let layers = fold(&graph, tensors, options.softmax)?;
         let threads = Threads::new(options.threads);
-        let chooser: &mut dyn Chooser = if options.tune { &mut Measured } else { &mut ByModel };
+        let chooser: &mut dyn Chooser = if options.tune {
+            &mut Measured
+        } else {
+            &mut ByModel
+        };
         let plan = plan(graph.input, &layers, threads.count(), chooser);
         Ok(Self {
             name: graph.name.clone(),
