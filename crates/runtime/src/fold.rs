@@ -139,10 +139,9 @@ impl Folder<'_> {
             }
             Operation::BatchNorm { eps, .. } => {
                 let (scale, shift) = self.affine(node, *eps);
-                if let Some(layer) = before.filter(|layer| !self.layers[*layer].relu) {
-                    if self.scale(layer, &scale, &shift) {
-                        return From::Layer(layer);
-                    }
+                let linear = before.filter(|layer| !self.layers[*layer].relu);
+                if let Some(layer) = linear.filter(|layer| self.scale(*layer, &scale, &shift)) {
+                    return From::Layer(layer);
                 }
                 self.add(node, Work::Affine { scale, shift });
             }

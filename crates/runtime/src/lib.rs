@@ -8,6 +8,7 @@ mod measure;
 mod memory;
 mod model;
 mod plan;
+mod tune;
 
 pub use error::RuntimeError;
 pub use model::{Model, Options, Runner};

@@ -1,5 +1,6 @@
 //! What kernels cost, measured on this machine.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use skinny_kernels::inference::{Aligned, Choice, GROUP, Storage};
@@ -47,8 +48,7 @@ pub(crate) fn convolutions(problem: &ConvProblem, choices: &[Choice]) -> Vec<f64
     let mut input = Aligned::new(problem.input.len());
     input.as_mut_slice().fill(0.1);
     let to = problem.output();
-    let mut output = vec![Aligned::new(to.len()); 1];
-    let output = std::cell::RefCell::new(&mut output[0]);
+    let output = RefCell::new(Aligned::new(to.len()));
     let mut runs: Vec<Box<dyn FnMut() + '_>> = Vec::new();
     for convolution in &packed {
         let (input, output) = (&input, &output);
@@ -67,7 +67,7 @@ pub(crate) fn linears(problem: &LinearProblem, storages: &[Storage]) -> Vec<f64>
         .collect();
     let mut input = vec![0.0; problem.columns().next_multiple_of(GROUP)];
     input[..problem.columns()].fill(0.1);
-    let output = std::cell::RefCell::new(vec![0.0; problem.bias.len()]);
+    let output = RefCell::new(vec![0.0; problem.bias.len()]);
     let mut runs: Vec<Box<dyn FnMut() + '_>> = Vec::new();
     for linear in &packed {
         let (input, output) = (&input, &output);

@@ -9,9 +9,10 @@ use skinny_network::{Network, Preprocess, Tensors, shape_text};
 
 use crate::choose;
 use crate::error::RuntimeError;
-use crate::fold::{Layer, fold};
+use crate::fold::fold;
 use crate::measure::Measured;
 use crate::plan::{Chooser, ConvProblem, LinearProblem, Plan, plan};
+use crate::tune::Tuned;
 
 /// How a model is made ready.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ pub struct Options {
     /// Whether a softmax at the end of the network is computed; without it, the results are logits.
     pub softmax: bool,
     /// Whether kernels are chosen by measuring them, which takes some tenths of a second per layer, and not by a model of
-    /// their costs.
+    /// their costs. What was measured for a file is kept beside it, in `FILE.tuned.json`.
     pub tune: bool,
 }
 
@@ -44,8 +45,8 @@ pub struct Model {
     name: String,
     input: [usize; 3],
     output: [usize; 3],
+    macs: u64,
     preprocess: Preprocess,
-    layers: Vec<Layer>,
     plan: Plan,
     threads: Threads,
     /// Buffers of [`Self::run`] that are not in use.
@@ -66,14 +67,20 @@ impl Model {
     /// # Errors
     /// If the file cannot be read or is wrong.
     pub fn load_with(path: impl AsRef<Path>, options: &Options) -> Result<Self, RuntimeError> {
-        let file = skinny_model::Model::load(path.as_ref())?;
+        let path = path.as_ref();
+        let file = skinny_model::Model::load(path)?;
         let unpacked = file.unpack();
-        Self::new(
+        let mut tuned = Tuned::open(path, file.bytes().len() as u64);
+        drop(file);
+        let model = Self::ready(
             &unpacked.network,
             &unpacked.tensors,
             unpacked.preprocess,
             options,
-        )
+            &mut tuned,
+        )?;
+        tuned.save();
+        Ok(model)
     }
 
     /// A model from a network and its weights, names and shapes as the network's; zeros are weights that were
@@ -87,21 +94,28 @@ impl Model {
         preprocess: Preprocess,
         options: &Options,
     ) -> Result<Self, RuntimeError> {
+        Self::ready(network, tensors, preprocess, options, &mut Measured)
+    }
+
+    /// Makes a model ready; `measured` chooses if the options ask for it.
+    fn ready(
+        network: &Network,
+        tensors: &Tensors,
+        preprocess: Preprocess,
+        options: &Options,
+        measured: &mut dyn Chooser,
+    ) -> Result<Self, RuntimeError> {
         let graph = network.graph()?;
         let layers = fold(&graph, tensors, options.softmax)?;
         let threads = Threads::new(options.threads);
-        let chooser: &mut dyn Chooser = if options.tune {
-            &mut Measured
-        } else {
-            &mut ByModel
-        };
+        let chooser: &mut dyn Chooser = if options.tune { measured } else { &mut ByModel };
         let plan = plan(graph.input, &layers, threads.count(), chooser);
         Ok(Self {
             name: graph.name.clone(),
             input: graph.input,
             output: graph.output,
+            macs: layers.iter().map(|layer| layer.macs).sum(),
             preprocess,
-            layers,
             plan,
             threads,
             idle: Mutex::default(),
@@ -135,7 +149,7 @@ impl Model {
 
     /// Multiply-accumulates of one image with all weights.
     pub fn macs(&self) -> u64 {
-        self.layers.iter().map(|layer| layer.macs).sum()
+        self.macs
     }
 
     /// Runs images: `input` is `[images, channels, height, width]`, as the preprocessing gives them; the result is
@@ -175,6 +189,11 @@ impl Model {
     /// Values of the result of one image.
     pub fn output_len(&self) -> usize {
         self.output.iter().product()
+    }
+
+    /// Bytes of the buffers of one thread, without the weights.
+    pub fn memory(&self) -> usize {
+        self.plan.program.workspace_bytes()
     }
 
     /// Layers, kernels and seconds of every step, on one thread: the median of several runs.

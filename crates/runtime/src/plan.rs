@@ -139,9 +139,11 @@ struct Draft {
     name: String,
     reads: Vec<usize>,
     writes: usize,
-    /// Makes the step from the first values of all buffers.
-    make: Box<dyn FnOnce(&[usize]) -> Step>,
+    make: Make,
 }
+
+/// Makes a step from the first values of all buffers.
+type Make = Box<dyn FnOnce(&[usize]) -> Step>;
 
 /// Compiles layers for `parts` threads.
 pub(crate) fn plan(

@@ -152,10 +152,10 @@ fn rows<R: Reduce, const KERNEL: usize, const STRIDE: usize>(
             let full = 1.0 / (pool.kernel[1] * window.len()) as f32;
             output.iter_mut().for_each(|value| *value *= full);
             // Windows that reach over an edge are divided by what they have.
-            for x in 0..columns {
+            for (x, value) in output[..columns].iter_mut().enumerate() {
                 let inside = pool.window(1, x, width).len();
                 if inside < pool.kernel[1] {
-                    output[x] *= pool.kernel[1] as f32 / inside as f32;
+                    *value *= pool.kernel[1] as f32 / inside as f32;
                 }
             }
         }
