@@ -95,7 +95,7 @@ def operation(layer, shape, dropout):
     if kind == "lrn":
         # PyTorch's and Caffe's forms agree: x / (k + alpha/size * sum of squares)^beta.
         return nn.LocalResponseNorm(
-            layer["size"], layer.get("alpha", 1e-4), layer.get("beta", 0.75), layer.get("k", 1.0)
+            layer.get("size", 5), layer.get("alpha", 1e-4), layer.get("beta", 0.75), layer.get("k", 1.0)
         )
     if kind == "dropout":
         return nn.Dropout(layer.get("p", 0.5) if dropout else 0.0)

@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use skinny::data::DataError;
 use skinny::data::catalog::CatalogError;
+use skinny::interchange::InterchangeError;
 use skinny::model::ModelError;
 use skinny::network::{NetworkError, PreprocessError, TensorsError};
 use skinny::train::{RecipeError, TrainError};
@@ -72,6 +73,7 @@ failures! {
     DataError => data,
     CatalogError => data,
     TensorsError => data,
+    InterchangeError => data,
     ModelError => data,
     PreprocessError => data,
     ReportError => data,

@@ -24,6 +24,7 @@ pub mod conv;
 pub mod dropout;
 pub mod elementwise;
 mod finish;
+pub mod inference;
 pub mod linear;
 pub mod loss;
 pub mod lrn;

@@ -151,7 +151,7 @@ inputs = ["input"]
 [[layers]]
 name = "norm"
 type = "batchnorm"
-eps = 0.0
+eps = 0.25
 inputs = ["a"]
 [[layers]]
 name = "c"
@@ -174,7 +174,7 @@ inputs = ["c", "last"]
             ("norm.weight", vec![3.0, -1.0]),
             ("norm.bias", vec![0.5, 0.25]),
             ("norm.running_mean", vec![1.0, 2.0]),
-            ("norm.running_var", vec![4.0, 16.0]),
+            ("norm.running_var", vec![3.75, 15.75]),
             ("c.weight", vec![1.0, 1.0]),
             ("c.bias", vec![0.0]),
             ("last.weight", vec![1.0]),

@@ -31,6 +31,7 @@ mod text {
     pub const VERSION: &str = "version";
     pub const NETWORK: &str = "network";
     pub const PREPROCESS: &str = "preprocess";
+    pub const SHAPES: &str = "shapes";
 }
 
 /// The parts of a weight, each named `weight.part`.

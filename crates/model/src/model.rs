@@ -76,6 +76,8 @@ impl<B: AsRef<[u8]>> Model<B> {
         let network: Network = json(text::NETWORK, find(text::NETWORK)?)?;
         let mut preprocess: Preprocess = json(text::PREPROCESS, find(text::PREPROCESS)?)?;
         let graph = network.graph()?;
+        let shapes: BTreeMap<String, Vec<usize>> = json(text::SHAPES, find(text::SHAPES)?)?;
+        check_shapes(&shapes, &graph)?;
         let values: u64 = graph.parameters.iter().map(|p| p.len() as u64).sum();
         if values > WEIGHTS_PER_BYTE * file.len() as u64 {
             return Err(ModelError::TooMany {
@@ -182,6 +184,22 @@ fn check_version(found: &str) -> Result<(), ModelError> {
             _ => "export the model again",
         },
     })
+}
+
+/// The shapes of weights are there for readers that do not know networks; they must be the network's.
+fn check_shapes(shapes: &BTreeMap<String, Vec<usize>>, graph: &Graph) -> Result<(), ModelError> {
+    let weights = || graph.parameters.iter().filter(|p| p.role.thresholded());
+    let wrong = weights().find(|weight| shapes.get(&weight.name) != Some(&weight.shape));
+    match wrong {
+        Some(weight) => Err(ModelError::Parameter {
+            name: weight.name.clone(),
+            reason: "the shape that the metadata gives it is not the network's".into(),
+        }),
+        None if shapes.len() != weights().count() => Err(ModelError::NotAModel(
+            "its shapes name weights that the network does not have".into(),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn json<T: serde::de::DeserializeOwned>(key: &str, text: &str) -> Result<T, ModelError> {

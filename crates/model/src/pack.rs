@@ -108,6 +108,10 @@ pub fn pack(
     let json = |value: serde_json::Result<String>| {
         value.map_err(|error| ModelError::NotAModel(error.to_string()))
     };
+    let shapes: BTreeMap<&str, &[usize]> = (graph.parameters.iter())
+        .filter(|parameter| parameter.role.thresholded())
+        .map(|parameter| (parameter.name.as_str(), &parameter.shape[..]))
+        .collect();
     let text = BTreeMap::from([
         (text::FORMAT, FORMAT.to_owned()),
         (text::VERSION, VERSION.to_string()),
@@ -116,6 +120,7 @@ pub fn pack(
             text::PREPROCESS,
             json(serde_json::to_string(&model.preprocess))?,
         ),
+        (text::SHAPES, json(serde_json::to_string(&shapes))?),
     ]);
     Ok(container::write(&text, parts))
 }

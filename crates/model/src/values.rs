@@ -190,7 +190,7 @@ fn encode(symbols: &[u32], bits: u32) -> Vec<u8> {
     }
     let mut bytes = vec![bits as u8];
     encoder.finish(&mut bytes);
-    bytes.extend(rest.finish());
+    bytes.extend(rest.finish(false));
     bytes
 }
 
@@ -221,10 +221,10 @@ pub(crate) fn decode(
         while node < chances.len() {
             node = 2 * node + usize::from(decoder.learn(&mut chances[node], MOST_SEEN));
         }
-        let symbol = ((node - chances.len()) as u64) << low | rest.read(low);
+        let symbol = ((node - chances.len()) as u64) << low | rest.read(low).ok_or(damaged)?;
         out.extend_from_slice(&symbol.to_le_bytes()[..size]);
     }
-    match decoder.is_at_end() && rest.is_at_end() {
+    match decoder.is_at_end() && rest.read(rest.left() as u32) == Some(0) {
         true => Ok((bits, out)),
         false => Err(damaged.into()),
     }

@@ -1,10 +1,10 @@
 //! What is packed comes back: bit for bit with f32, within the error of the kind otherwise.
 
-use std::collections::BTreeMap;
+mod support;
 
 use proptest::prelude::*;
 use skinny_model::{Level, Model, PackOptions, Unpacked, ValueKind, pack};
-use skinny_network::{Network, Preprocess, Tensor, Tensors};
+use skinny_network::Network;
 use skinny_sparsity::Mask;
 
 const LEVELS: [Level; 2] = [Level::Fast, Level::Small];
@@ -35,55 +35,9 @@ out = 7
     .unwrap()
 }
 
-/// Numbers from a seed, so that a case is small to print.
-fn numbers(seed: u64) -> impl FnMut() -> u64 {
-    let mut state = seed | 1;
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    }
-}
-
-/// Random weights at a density, among the kept ones zeros of both signs.
+/// Random weights at a density.
 fn model(network: Network, density: f64, seed: u64, with_masks: bool) -> Unpacked {
-    let mut next = numbers(seed);
-    let mut unit = move || (next() >> 11) as f64 / (1u64 << 53) as f64;
-    let graph = network.graph().unwrap();
-    let mut tensors = Tensors::new();
-    let mut masks = BTreeMap::new();
-    for parameter in &graph.parameters {
-        let thresholded = parameter.role.thresholded();
-        let mask = Mask::from_fn(parameter.len(), |_| !thresholded || unit() < density);
-        let data = (0..parameter.len()).map(|index| match mask.get(index) {
-            false => 0.0,
-            true => match unit() {
-                p if p < 0.02 && with_masks && thresholded => 0.0,
-                p if p < 0.04 && thresholded => -0.0,
-                _ => (unit() - 0.4) as f32 * 0.1,
-            },
-        });
-        let tensor = Tensor {
-            shape: parameter.shape.clone(),
-            data: data.collect(),
-        };
-        tensors.insert(&parameter.name, tensor);
-        if with_masks && thresholded {
-            masks.insert(parameter.name.clone(), mask);
-        }
-    }
-    let preprocess = Preprocess {
-        mean: vec![0.25, 0.5, 0.75],
-        labels: vec!["a \"b\"".into()],
-        ..Preprocess::default()
-    };
-    Unpacked {
-        network,
-        preprocess,
-        tensors,
-        masks,
-    }
+    support::random(network, seed, with_masks, |_, _, _| density)
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -152,10 +106,10 @@ proptest! {
                     let after = parameter.dense();
                     let allowed = match values {
                         ValueKind::F32 => 0.0,
-                        ValueKind::F16 => 0.06 / 2048.0,
-                        ValueKind::Int8 => 0.06 / 250.0,
-                        ValueKind::Codebook256 => 0.002,
-                        ValueKind::Codebook16 => 0.02,
+                        ValueKind::F16 => 0.09 / 2048.0,
+                        ValueKind::Int8 => 0.09 / 250.0,
+                        ValueKind::Codebook256 => 0.01,
+                        ValueKind::Codebook16 => 0.03,
                     };
                     for (before, after) in before.iter().zip(&after) {
                         prop_assert!((before - after).abs() <= allowed, "{values:?} {before} {after}");

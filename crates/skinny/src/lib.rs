@@ -5,8 +5,10 @@
 //! |---|---|
 //! | [`sparsity`] | masks, exact projection, budgets, plans of phases, flip policies |
 //! | [`network`] | networks as data, the zoo, named weights, preprocessing |
+//! | [`runtime`] | sparse networks, run faster than dense ones |
 //! | [`model`] | the `.skinny` file, packed and read |
 //! | [`data`] | data sets, augmentation, loaders |
+//! | [`interchange`] | weights from PyTorch, ONNX and safetensors files; ONNX models, state dicts and masks for others |
 //! | [`train`] | recipes, engines, the training loop, run folders |
 //!
 //! ```no_run
@@ -26,8 +28,10 @@
 #![forbid(unsafe_code)]
 
 pub use skinny_data as data;
+pub use skinny_interchange as interchange;
 pub use skinny_model as model;
 pub use skinny_network as network;
+pub use skinny_runtime as runtime;
 pub use skinny_sparsity as sparsity;
 pub use skinny_train as train;
 

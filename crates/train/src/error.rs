@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use skinny_data::DataError;
+use skinny_interchange::InterchangeError;
 use skinny_model::ModelError;
 use skinny_network::{NetworkError, PreprocessError, TensorsError};
 use skinny_sparsity::{BudgetError, SettingsError};
@@ -176,6 +177,9 @@ pub enum TrainError {
     /// A network that cannot be packed.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A file of weights that cannot be read.
+    #[error(transparent)]
+    Import(#[from] InterchangeError),
     /// Preprocessing that does not fit the data.
     #[error(transparent)]
     Preprocess(#[from] PreprocessError),
@@ -190,6 +194,7 @@ impl TrainError {
             | TrainError::Read { .. }
             | TrainError::Weights(_)
             | TrainError::Model(_)
+            | TrainError::Import(_)
             | TrainError::Preprocess(_) => 3,
             TrainError::Diverged { .. } | TrainError::Threshold { .. } => 4,
             TrainError::Interrupted { .. } | TrainError::Write { .. } => 5,

@@ -11,13 +11,12 @@ use skinny_network::{Tensor, Tensors};
 
 use crate::engine::cpu::CpuEngine;
 use crate::engine::{Engine, Section};
-use crate::init::initialize;
 use crate::material::Material;
 use crate::outcome::Predictions;
 use crate::resolved::Resolved;
 use crate::run_folder::{RunFolder, Summary, Twin};
 use crate::trainer::{Event, Trainer, nonzeros};
-use crate::{Recipe, TrainError};
+use crate::{Recipe, TrainError, weights};
 
 /// Everything about a run that is not its recipe.
 #[derive(Clone, Debug)]
@@ -52,7 +51,7 @@ impl Job {
         out.map_or(Ok(()), RunFolder::check)?;
         let (resolved, _) = prepare(recipe, &options.roots)?;
         resolved.engine_settings(options.threads)?;
-        initial_weights(&resolved).map(|_| ())
+        weights::initial(&resolved).map(|_| ())
     }
 
     /// A new run of `recipe` in a new folder. Everything that can be refused is refused before the folder is made.
@@ -238,37 +237,8 @@ fn engine(resolved: &Resolved, threads: usize) -> Result<CpuEngine, TrainError> 
     Ok(CpuEngine::new(
         resolved.graph.clone(),
         resolved.engine_settings(threads)?,
-        initial_weights(resolved)?,
+        weights::initial(resolved)?,
     ))
-}
-
-fn initial_weights(resolved: &Resolved) -> Result<Vec<Vec<f32>>, TrainError> {
-    let recipe = &resolved.recipe;
-    match &recipe.network.weights {
-        Some(path) => load_weights(resolved, path),
-        None => Ok(initialize(&resolved.graph, recipe.train.init, recipe.seed)),
-    }
-}
-
-/// The weights of a file, in the order of the graph; names and shapes must be exactly the network's.
-fn load_weights(resolved: &Resolved, path: &Path) -> Result<Vec<Vec<f32>>, TrainError> {
-    let mut tensors = Tensors::load(path)?;
-    let refuse = |reason: String| TrainError::Read {
-        path: path.to_path_buf(),
-        reason,
-        cure: "give weights of this network, or name theirs in the recipe's [network]".into(),
-    };
-    (tensors.check_against(&resolved.graph, true)).map_err(|error| refuse(error.to_string()))?;
-    let mut weights = Vec::new();
-    for parameter in &resolved.graph.parameters {
-        let tensor = tensors.remove(&parameter.name);
-        let values = tensor.map(|tensor| tensor.data).unwrap_or_default();
-        if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-            return Err(refuse(format!("{} has a value {value}", parameter.name)));
-        }
-        weights.push(values);
-    }
-    Ok(weights)
 }
 
 fn prepare(recipe: Recipe, roots: &DataRoots) -> Result<(Resolved, Material), TrainError> {

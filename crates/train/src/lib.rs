@@ -24,6 +24,7 @@ mod schedule;
 mod size;
 mod trained;
 mod trainer;
+mod weights;
 
 pub use benchmark::{LayerTime, StepBenchmark};
 pub use engine::cpu::CpuEngine;

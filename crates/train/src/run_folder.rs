@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
+use skinny_interchange::Options;
 use skinny_model::Unpacked;
 use skinny_network::{Preprocess, Tensors};
 use skinny_sparsity::Mask;
@@ -274,10 +275,14 @@ impl RunFolder {
             write("network.toml", resolved.network.to_toml().as_bytes())?;
             recipe.network.file = Some("network.toml".into());
         }
-        if let Some(weights) = &recipe.network.weights {
-            let bytes = std::fs::read(weights).map_err(|error| refuse(&error))?;
-            write("weights/init.safetensors", &bytes)?;
+        if let Some(weights) = recipe.starting_weights(&resolved.graph)? {
+            write("weights/init.safetensors", &weights.tensors.to_bytes()?)?;
             recipe.network.weights = Some("weights/init.safetensors".into());
+            // They have the network's names now.
+            recipe.network.import = Options {
+                strict: recipe.network.import.strict,
+                ..Options::default()
+            };
         }
         if let Some(data) = &recipe.data.path {
             recipe.data.path = Some(std::path::absolute(data).map_err(|error| refuse(&error))?);

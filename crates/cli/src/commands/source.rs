@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use skinny::interchange::{Options, import_file};
 use skinny::model::{Model, Unpacked};
-use skinny::network::{Preprocess, Tensors};
+use skinny::network::Preprocess;
 use skinny::train::{Recipe, RunFolder};
 
 use crate::arguments::Which;
@@ -38,8 +39,8 @@ pub fn open(path: &Path, which: Which, recipe: Option<&str>) -> Result<Source, F
     match recipe {
         Some(recipe) if !path.is_dir() => {
             let network = recipe.network()?;
-            let tensors = Tensors::load(path)?;
-            tensors.check_against(&network.graph()?, true)?;
+            let graph = network.graph()?;
+            let tensors = import_file(path, &graph, &Options::default())?.tensors;
             Ok(Source {
                 model: Unpacked {
                     network,

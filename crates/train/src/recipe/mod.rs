@@ -157,9 +157,18 @@ impl Recipe {
         let mut hasher = Sha256::new();
         hasher.update(settings.as_bytes());
         hasher.update(network.to_toml().as_bytes());
-        if let Some(weights) = &self.network.weights {
-            // A file that cannot be read is refused where it is used.
-            hasher.update(std::fs::read(weights).unwrap_or_default());
+        // What cannot be read is refused where it is used.
+        if let Some(weights) = (network.graph().ok())
+            .and_then(|graph| self.starting_weights(&graph).ok())
+            .flatten()
+        {
+            for (name, tensor) in weights.tensors.iter() {
+                hasher.update(name.as_bytes());
+                for values in tensor.data.chunks(1 << 12) {
+                    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                    hasher.update(&bytes);
+                }
+            }
         }
         hasher
             .finalize()

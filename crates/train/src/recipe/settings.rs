@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use skinny_interchange::Options;
 use skinny_network::Init;
 use skinny_sparsity::Duration;
 
@@ -54,9 +55,17 @@ pub struct NetworkSettings {
     /// Outputs of its last layer with weights, where the data has another number of classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<usize>,
-    /// Weights to start from instead of random ones (safetensors), beside the recipe or relative to the current folder.
+    /// Weights to start from instead of random ones, beside the recipe or relative to the current folder: safetensors,
+    /// PyTorch's `.pt` or ONNX.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<PathBuf>,
+    /// How those weights are matched with the network's.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub import: Options,
+}
+
+fn is_default(options: &Options) -> bool {
+    *options == Options::default()
 }
 
 /// Factors of learning rate and weight decay for parameters whose name matches a pattern.

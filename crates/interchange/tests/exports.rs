@@ -1,0 +1,49 @@
+//! What is written, read by those for whom it is written: PyTorch, ONNX's checker and ONNX Runtime.
+
+#[path = "support/python.rs"]
+mod python;
+#[path = "support/weights.rs"]
+mod weights;
+
+use skinny_interchange::{OnnxOptions, Rename, Source, state_dict_to_bytes, to_onnx};
+use skinny_network::{Network, zoo_names};
+
+#[test]
+fn pytorch_loads_every_network_of_the_zoo_and_agrees_with_onnx_runtime() {
+    let Some(found) = python::find(&["torch", "onnxruntime", "safetensors"]) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for name in zoo_names() {
+        let network = Network::load(name).unwrap();
+        let graph = network.graph().unwrap();
+        let weights = weights::weights(&graph);
+        let path = folder.path().join(name);
+        std::fs::write(path.with_extension("toml"), network.to_toml()).unwrap();
+        let state = state_dict_to_bytes(&graph, &weights, &Rename::default()).unwrap();
+        std::fs::write(path.with_extension("safetensors"), state).unwrap();
+        let model = to_onnx(&graph, &weights, &OnnxOptions::default()).unwrap();
+        std::fs::write(path.with_extension("onnx"), model).unwrap();
+    }
+    let folder = folder.path().as_os_str();
+    python::run(&found, "load_state_dicts.py", &[folder]);
+}
+
+#[test]
+fn weights_come_back_bit_for_bit_from_every_format() {
+    for name in ["lenet5", "resnet20", "nin-mnist"] {
+        let graph = Network::load(name).unwrap().graph().unwrap();
+        let weights = weights::weights(&graph);
+        let state = state_dict_to_bytes(&graph, &weights, &Rename::default()).unwrap();
+        let model = to_onnx(&graph, &weights, &OnnxOptions::default()).unwrap();
+        for bytes in [state, model] {
+            let source = Source::from_bytes(bytes).unwrap();
+            let read = skinny_interchange::import(&source, &graph, &Default::default()).unwrap();
+            for ((name, written), (other, read)) in weights.iter().zip(read.tensors.iter()) {
+                assert_eq!((name, &written.shape), (other, &read.shape));
+                let bits = |data: &[f32]| data.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert!(bits(&written.data) == bits(&read.data), "{name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! A vector register: one source of the kernels for every instruction set.
+
+/// Some lanes of `f32`.
+///
+/// Every method is `unsafe` for one reason in common: the processor must have the instructions of the type.
+pub(super) trait Vector: Copy {
+    /// Number of lanes.
+    const LANES: usize;
+    /// # Safety
+    /// `LANES` values can be read at `from`.
+    unsafe fn load(from: *const f32) -> Self;
+    /// # Safety
+    /// `LANES` values can be written at `to`.
+    unsafe fn store(self, to: *mut f32);
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn splat(value: f32) -> Self;
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn add(self, other: Self) -> Self;
+    /// The larger of both lanes; `other` where `self` is NaN.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn max(self, other: Self) -> Self;
+    /// The values at `from` in the lanes whose bit is set in `mask`, in order, and 0 in the others.
+    ///
+    /// # Safety
+    /// `LANES` values can be read at `from`, and the processor has the instructions.
+    unsafe fn expand(from: *const f32, mask: u32) -> Self;
+    /// The sum of all lanes, neighbours first.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    #[inline(always)]
+    unsafe fn total(self) -> f32 {
+        let mut lanes = [0.0; 16];
+        // SAFETY: no vector has more than 16 lanes; the caller promises the instructions.
+        unsafe { self.store(lanes.as_mut_ptr()) };
+        let mut length = Self::LANES;
+        while length > 1 {
+            length /= 2;
+            for i in 0..length {
+                lanes[i] = lanes[2 * i] + lanes[2 * i + 1];
+            }
+        }
+        lanes[0]
+    }
+    /// Four values, again and again, for [`Self::pick`].
+    ///
+    /// # Safety
+    /// 4 values can be read at `from`, and the processor has the instructions.
+    unsafe fn four(from: *const f32) -> Self;
+    /// Value number `I` of [`Self::four`] in all lanes: four of them for one load.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn pick<const I: i32>(self) -> Self;
+    /// `self + a * b`.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn multiply_add(self, a: Self, b: Self) -> Self;
+}
+
+/// Eight lanes of whatever the target guarantees: two NEON or SSE2 registers, or plain numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Eight([f32; 8]);
+
+impl Vector for Eight {
+    const LANES: usize = 8;
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller promises 8 readable values; arrays of f32 need no other alignment than f32.
+        Self(unsafe { *from.cast() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller promises 8 writable values.
+        unsafe { *to.cast() = self.0 };
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 8])
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        let larger = |i| match self.0[i] > other.0[i] {
+            true => self.0[i],
+            false => other.0[i],
+        };
+        Self(std::array::from_fn(larger))
+    }
+    #[inline(always)]
+    unsafe fn four(from: *const f32) -> Self {
+        // SAFETY: the caller promises 4 readable values.
+        let [a, b, c, d] = unsafe { *from.cast::<[f32; 4]>() };
+        Self([a, b, c, d, a, b, c, d])
+    }
+    #[inline(always)]
+    unsafe fn pick<const I: i32>(self) -> Self {
+        Self([self.0[I as usize]; 8])
+    }
+    #[inline(always)]
+    unsafe fn expand(from: *const f32, mask: u32) -> Self {
+        let mut next = 0;
+        Self(std::array::from_fn(|i| {
+            let kept = mask >> i & 1 == 1;
+            // SAFETY: as many values as lanes before this one can be read.
+            let value = unsafe { *from.add(next) };
+            next += usize::from(kept);
+            if kept { value } else { 0.0 }
+        }))
+    }
+    #[inline(always)]
+    unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
+        // AArch64 always has the fused instruction; elsewhere `mul_add` may be a slow call.
+        if cfg!(target_arch = "aarch64") {
+            Self(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
+        } else {
+            Self(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
+        }
+    }
+}
+
+/// Implements [`Vector`] for a register of x86-64 by its intrinsics.
+#[cfg(target_arch = "x86_64")]
+macro_rules! register {
+    ($vector:ident, $lanes:literal, $load:ident, $store:ident, $splat:ident, $add:ident, $max:ident, $fma:ident, $expand:ident, $four:ident, $pick:ident) => {
+        impl Vector for std::arch::x86_64::$vector {
+            const LANES: usize = $lanes;
+            #[inline(always)]
+            unsafe fn load(from: *const f32) -> Self {
+                // SAFETY: as promised by the caller.
+                unsafe { std::arch::x86_64::$load(from) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut f32) {
+                // SAFETY: as promised by the caller.
+                unsafe { std::arch::x86_64::$store(to, self) }
+            }
+            #[inline(always)]
+            unsafe fn splat(value: f32) -> Self {
+                // SAFETY: as promised by the caller.
+                unsafe { std::arch::x86_64::$splat(value) }
+            }
+            #[inline(always)]
+            unsafe fn add(self, other: Self) -> Self {
+                // SAFETY: as promised by the caller.
+                unsafe { std::arch::x86_64::$add(self, other) }
+            }
+            #[inline(always)]
+            unsafe fn max(self, other: Self) -> Self {
+                // SAFETY: as promised by the caller.
+                unsafe { std::arch::x86_64::$max(self, other) }
+            }
+            #[inline(always)]
+            unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
+                // SAFETY: as promised by the caller.
+                unsafe { std::arch::x86_64::$fma(a, b, self) }
+            }
+            #[inline(always)]
+            unsafe fn four(from: *const f32) -> Self {
+                use std::arch::x86_64::*;
+                // SAFETY: as promised by the caller.
+                unsafe { $four(_mm_loadu_ps(from)) }
+            }
+            #[inline(always)]
+            unsafe fn pick<const I: i32>(self) -> Self {
+                use std::arch::x86_64::*;
+                // SAFETY: as promised by the caller. Two bits per lane select the value.
+                unsafe {
+                    match I {
+                        0 => $pick::<0x00>(self),
+                        1 => $pick::<0x55>(self),
+                        2 => $pick::<0xaa>(self),
+                        _ => $pick::<0xff>(self),
+                    }
+                }
+            }
+            #[inline(always)]
+            unsafe fn expand(from: *const f32, mask: u32) -> Self {
+                // SAFETY: as promised by the caller.
+                unsafe { $expand(from, mask) }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+register!(
+    __m256,
+    8,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_set1_ps,
+    _mm256_add_ps,
+    _mm256_max_ps,
+    _mm256_fmadd_ps,
+    expand_8,
+    four_8,
+    _mm256_permute_ps
+);
+#[cfg(target_arch = "x86_64")]
+register!(
+    __m512,
+    16,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_set1_ps,
+    _mm512_add_ps,
+    _mm512_max_ps,
+    _mm512_fmadd_ps,
+    expand_16,
+    four_16,
+    _mm512_permute_ps
+);
+
+/// For every byte, which of the first values goes to each lane; negative for a lane that gets none.
+#[cfg(target_arch = "x86_64")]
+static PLACES: [[i32; 8]; 256] = {
+    let mut places = [[-1; 8]; 256];
+    let mut mask = 0;
+    while mask < 256 {
+        let (mut lane, mut next) = (0, 0);
+        while lane < 8 {
+            if mask >> lane & 1 == 1 {
+                places[mask][lane] = next;
+                next += 1;
+            }
+            lane += 1;
+        }
+        mask += 1;
+    }
+    places
+};
+
+/// # Safety
+/// As [`Vector::expand`]; the mask has 8 bits.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn expand_8(from: *const f32, mask: u32) -> std::arch::x86_64::__m256 {
+    use std::arch::x86_64::*;
+    // SAFETY: 8 values can be read at `from`, and a row of the table has 8 places.
+    unsafe {
+        let places = _mm256_loadu_si256(PLACES[usize::from(mask as u8)].as_ptr().cast());
+        let values = _mm256_permutevar8x32_ps(_mm256_loadu_ps(from), places);
+        _mm256_blendv_ps(values, _mm256_setzero_ps(), _mm256_castsi256_ps(places))
+    }
+}
+
+/// # Safety
+/// As [`Vector::expand`]; the mask has 16 bits.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn expand_16(from: *const f32, mask: u32) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::*;
+    // SAFETY: 16 values can be read at `from`.
+    unsafe { _mm512_maskz_expand_ps(mask as u16, _mm512_loadu_ps(from)) }
+}
+
+/// Four values twice, in a register: the compiler would load every one of them for itself.
+///
+/// # Safety
+/// The processor has the instructions.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn four_8(values: std::arch::x86_64::__m128) -> std::arch::x86_64::__m256 {
+    let mut four = std::arch::x86_64::_mm256_set_m128(values, values);
+    // SAFETY: no instruction at all.
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(ymm_reg) four, options(pure, nomem, nostack, preserves_flags));
+    }
+    four
+}
+
+/// Four values four times, as [`four_8`].
+///
+/// # Safety
+/// The processor has the instructions.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn four_16(values: std::arch::x86_64::__m128) -> std::arch::x86_64::__m512 {
+    let mut four = std::arch::x86_64::_mm512_broadcast_f32x4(values);
+    // SAFETY: no instruction at all.
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(zmm_reg) four, options(pure, nomem, nostack, preserves_flags));
+    }
+    four
+}

@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod choose;
+mod error;
+mod fold;
+mod measure;
+mod memory;
+mod model;
+mod plan;
+mod tune;
+
+pub use error::RuntimeError;
+pub use model::{Model, Options, Runner};
+pub use skinny_kernels::{InstructionSet, instruction_set};
