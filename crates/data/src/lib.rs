@@ -27,6 +27,7 @@
 
 mod augment;
 pub mod catalog;
+pub mod cifar;
 mod dataset;
 mod error;
 mod files;
@@ -39,7 +40,7 @@ mod picture;
 mod random;
 mod roots;
 
-pub use augment::{Augment, AugmentError, Key, augment};
+pub use augment::{Augment, AugmentError, Fill, Key, augment};
 pub use dataset::{Dataset, Info, Pixels, Split};
 pub use error::DataError;
 pub use files::Files;
