@@ -47,4 +47,4 @@ pub use files::Files;
 pub use load::{LoadOptions, SETS, load};
 pub use loader::{Batch, Loader, LoaderOptions};
 pub use picture::{decode_picture, read_picture};
-pub use roots::DataRoots;
+pub use roots::{DataRoots, cache_folder};
