@@ -196,6 +196,21 @@ fn the_totals_of_weights_are_those_of_the_literature() {
     }
 }
 
+/// As PyTorch counts them for the same layers.
+#[test]
+fn networks_with_batch_norm_have_pytorchs_counts() {
+    for (name, parameters, weights, macs) in [
+        ("nin-cifar10-bn", 968_394, 965_568, 222_486_528),
+        ("wrn-22-2", 1_079_642, 1_076_912, 157_730_048),
+        ("vgg11-cifar", 9_228_362, 9_222_848, 152_769_536),
+    ] {
+        let graph = Network::load(name).unwrap().graph().unwrap();
+        let found = (graph.parameter_count(), graph.weight_count(), graph.macs());
+        assert_eq!(found, (parameters, weights, macs), "{name}");
+        assert_eq!((graph.input, graph.output), ([3, 32, 32], [10, 1, 1]));
+    }
+}
+
 #[test]
 fn resnet20_has_projection_shortcuts() {
     let graph = Network::load("resnet20").unwrap().graph().unwrap();

@@ -75,10 +75,8 @@ impl Material {
         if let Some(most) = settings.test {
             test = first("data.test", test, most)?;
         }
-        for set in [Some(&mut train), validation.as_mut(), Some(&mut test)] {
-            if let Some(set) = set {
-                whitening::prepare(set, &preprocess)?;
-            }
+        for set in [&mut train, &mut test].into_iter().chain(&mut validation) {
+            whitening::prepare(set, &preprocess)?;
         }
         Ok(Material {
             train: Arc::new(train),
