@@ -59,7 +59,7 @@ pub struct Summary {
     pub nonzeros: usize,
     /// Bytes of all parameters as f32.
     pub dense_bytes: u64,
-    /// Bytes of the `.skinny` file of the fewest bytes that keeps every bit.
+    /// Bytes of the `.skinny` file of the fewest bytes that keeps every bit, without a whitening matrix.
     pub packed_bytes: u64,
     /// Epoch of `best`, from 1.
     pub best_epoch: Option<usize>,
