@@ -177,7 +177,7 @@ pub struct TrainArguments {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Key of every random choice, instead of the recipe's.
-    #[arg(long, conflicts_with = "seeds")]
+    #[arg(long, conflicts_with = "seeds", value_parser = clap::value_parser!(u64).range(0..=LARGEST_SEED))]
     pub seed: Option<u64>,
     /// Several seeds, first and last: 0..4 is five runs.
     #[arg(long, value_name = "A..B", value_parser = seeds)]
@@ -225,6 +225,9 @@ pub struct BenchArguments {
     pub layers: bool,
 }
 
+/// The largest seed that a recipe can hold, as TOML has it.
+const LARGEST_SEED: u64 = i64::MAX as u64;
+
 /// First and last seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seeds {
@@ -243,7 +246,11 @@ fn seeds(text: &str) -> Result<Seeds, String> {
                 last: parse(last.trim_start_matches('='))?,
             })
         })
-        .filter(|seeds| seeds.first <= seeds.last && seeds.last - seeds.first < 10_000)
+        .filter(|seeds| {
+            seeds.first <= seeds.last
+                && seeds.last - seeds.first < 10_000
+                && seeds.last <= LARGEST_SEED
+        })
         .ok_or_else(|| "write first and last seed, for example 0..4 for five runs".to_string())
 }
 
@@ -447,7 +454,14 @@ mod tests {
     fn seeds_are_first_and_last() {
         assert_eq!(seeds("0..4"), Ok(Seeds { first: 0, last: 4 }));
         assert_eq!(seeds("3..=5"), Ok(Seeds { first: 3, last: 5 }));
-        for wrong in ["4", "4..", "..4", "5..4", "a..b"] {
+        for wrong in [
+            "4",
+            "4..",
+            "..4",
+            "5..4",
+            "a..b",
+            "18446744073709551614..18446744073709551615",
+        ] {
             assert!(seeds(wrong).is_err(), "{wrong}");
         }
     }

@@ -10,13 +10,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::{Purpose, Random};
 
-/// A random change of a picture, written as in a recipe: "shift:2", "mirror", "affine:10,0.1,5".
+/// A random change of a picture, written as in a recipe: "shift:2", "crop:4", "mirror", "affine:10,0.1,5", "cutout:8".
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Augment {
-    /// Moves by up to so many whole pixels in each direction; zeros move in.
+    /// Moves by up to so many whole pixels in each direction; zeros move in. The same as padding with zeros and
+    /// cutting out the old size anywhere.
     Shift {
         /// Largest shift in pixels, 1 to 4096.
+        pixels: u32,
+    },
+    /// Pads by so many pixels on each side, mirrored at the edge, and cuts out the old size anywhere.
+    Crop {
+        /// Width of the padding in pixels, 1 to 4096; at most the size of the picture is used.
         pixels: u32,
     },
     /// Rotates, scales and shears about the centre, bilinear; the set's fill value moves in.
@@ -30,12 +36,19 @@ pub enum Augment {
     },
     /// Mirrors left to right, every other picture on average.
     Mirror,
+    /// Covers a square about a random pixel with the set's mean; what reaches beyond the edge is cut off (DeVries & Taylor 2017).
+    Cutout {
+        /// Side of the square in pixels, 1 to 4096.
+        side: u32,
+    },
 }
+
+const PIXELS: &str = "needs whole pixels, 1 to 4096";
 
 /// A text that is no augmentation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "augmentation \"{text}\" {reason}; write \"shift:PIXELS\", \"affine:DEGREES,SCALE,SHEAR\" (e.g. \"affine:10,0.1,5\") or \"mirror\""
+    "augmentation \"{text}\" {reason}; write \"shift:PIXELS\", \"crop:PIXELS\", \"cutout:PIXELS\", \"affine:DEGREES,SCALE,SHEAR\" (e.g. \"affine:10,0.1,5\") or \"mirror\""
 )]
 pub struct AugmentError {
     text: String,
@@ -49,7 +62,10 @@ impl Augment {
     /// [`AugmentError`] saying what the limits are.
     pub fn check(&self) -> Result<(), AugmentError> {
         let reason = match *self {
-            Self::Shift { pixels: 1..=4096 } | Self::Mirror => return Ok(()),
+            Self::Shift { pixels: 1..=4096 }
+            | Self::Crop { pixels: 1..=4096 }
+            | Self::Cutout { side: 1..=4096 }
+            | Self::Mirror => return Ok(()),
             Self::Affine {
                 degrees,
                 scale,
@@ -60,7 +76,7 @@ impl Augment {
             {
                 return Ok(());
             }
-            Self::Shift { .. } => "needs whole pixels, 1 to 4096",
+            Self::Shift { .. } | Self::Crop { .. } | Self::Cutout { .. } => PIXELS,
             Self::Affine { .. } => {
                 "needs degrees 0 to 180, scale 0 to below 1, shear 0 to 60 degrees"
             }
@@ -87,9 +103,11 @@ impl FromStr for Augment {
         let augment = match (name, values) {
             ("mirror", None) => Self::Mirror,
             ("mirror", Some(_)) => return Err(refuse("takes no value")),
-            ("shift", Some(pixels)) => match pixels.trim().parse() {
-                Ok(pixels) => Self::Shift { pixels },
-                Err(_) => return Err(refuse("needs whole pixels, 1 to 4096")),
+            ("shift" | "crop" | "cutout", Some(pixels)) => match (name, pixels.trim().parse()) {
+                (_, Err(_)) => return Err(refuse(PIXELS)),
+                ("shift", Ok(pixels)) => Self::Shift { pixels },
+                ("crop", Ok(pixels)) => Self::Crop { pixels },
+                (_, Ok(side)) => Self::Cutout { side },
             },
             ("affine", Some(values)) => {
                 let numbers: Result<Vec<f32>, _> = values
@@ -105,7 +123,9 @@ impl FromStr for Augment {
                     _ => return Err(refuse("needs three numbers")),
                 }
             }
-            ("shift" | "affine", None) => return Err(refuse("lacks its values")),
+            ("shift" | "crop" | "cutout" | "affine", None) => {
+                return Err(refuse("lacks its values"));
+            }
             _ => return Err(refuse("is not known")),
         };
         augment
@@ -119,6 +139,8 @@ impl fmt::Display for Augment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shift { pixels } => write!(f, "shift:{pixels}"),
+            Self::Crop { pixels } => write!(f, "crop:{pixels}"),
+            Self::Cutout { side } => write!(f, "cutout:{side}"),
             Self::Affine {
                 degrees,
                 scale,
@@ -154,17 +176,25 @@ pub struct Key {
     pub index: u64,
 }
 
-/// Applies `steps` in order to one picture `[C, H, W]` in place; `scratch` is as long as the picture and
-/// `fill` is the value, 0 to 255, of what was outside it.
+/// Values that a change brings into a picture, on the scale of its values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fill<'a> {
+    /// Of what was outside the picture, for `affine`.
+    pub outside: f32,
+    /// Of what is covered, for `cutout`: one value per channel, or one for all.
+    pub cover: &'a [f32],
+}
+
+/// Applies `steps` in order to one picture `[C, H, W]` in place; `scratch` is as long as the picture.
 ///
 /// # Panics
-/// If `image` or `scratch` has not the length of `shape`.
+/// If `image` or `scratch` has not the length of `shape`, or `fill.cover` is empty.
 pub fn augment(
     steps: &[Augment],
     image: &mut [f32],
     scratch: &mut [f32],
     shape: [usize; 3],
-    fill: f32,
+    fill: Fill<'_>,
     key: Key,
 ) {
     assert_eq!(image.len(), shape.iter().product::<usize>());
@@ -189,7 +219,23 @@ pub fn augment(
                     1.0 + random.within(scale),
                     random.within(shear),
                 );
-                affine(image, scratch, shape, map, fill);
+                affine(image, scratch, shape, map, fill.outside);
+            }
+            Augment::Crop { pixels } => {
+                let mut draw = |size: usize| {
+                    // Beyond its own size a picture has nothing to mirror.
+                    let most = i64::from(pixels).min(size as i64 - 1) as u32;
+                    i64::from(random.below(2 * most + 1)) - i64::from(most)
+                };
+                let (down, right) = (draw(shape[1]), draw(shape[2]));
+                crop(image, scratch, shape, down, right);
+            }
+            Augment::Cutout { side } => {
+                let (row, column) = (
+                    random.below(shape[1] as u32) as usize,
+                    random.below(shape[2] as u32) as usize,
+                );
+                cutout(image, shape, row, column, side as usize, fill.cover);
             }
             Augment::Mirror => {
                 if random.below(2) == 1 {
@@ -231,6 +277,56 @@ fn shift(
         }
     }
     image.copy_from_slice(scratch);
+}
+
+/// The picture as seen `down` and `right` of its own frame, mirrored at its edges without repeating them; neither may
+/// exceed the size by which there is something to mirror.
+fn crop(
+    image: &mut [f32],
+    scratch: &mut [f32],
+    [_, height, width]: [usize; 3],
+    down: i64,
+    right: i64,
+) {
+    let mirrored = |at: i64, size: usize| {
+        let last = size as i64 - 1;
+        let at = at.abs();
+        (if at > last { 2 * last - at } else { at }) as usize
+    };
+    for (result, source) in scratch
+        .chunks_exact_mut(height * width)
+        .zip(image.chunks_exact(height * width))
+    {
+        for (row, values) in result.chunks_exact_mut(width).enumerate() {
+            let from = mirrored(row as i64 + down, height) * width;
+            for (column, value) in values.iter_mut().enumerate() {
+                *value = source[from + mirrored(column as i64 + right, width)];
+            }
+        }
+    }
+    image.copy_from_slice(scratch);
+}
+
+/// Covers the square of `side` about a pixel; of an even side, the pixel is the first behind the middle.
+fn cutout(
+    image: &mut [f32],
+    [_, height, width]: [usize; 3],
+    row: usize,
+    column: usize,
+    side: usize,
+    cover: &[f32],
+) {
+    let range = |at: usize, size: usize| {
+        let start = at as i64 - side as i64 / 2;
+        start.max(0) as usize..(start + side as i64).min(size as i64) as usize
+    };
+    let (rows, columns) = (range(row, height), range(column, width));
+    for (channel, plane) in image.chunks_exact_mut(height * width).enumerate() {
+        let value = cover[channel.min(cover.len() - 1)];
+        for line in plane[rows.start * width..rows.end * width].chunks_exact_mut(width) {
+            line[columns.clone()].fill(value);
+        }
+    }
 }
 
 /// Mirrors every row.
@@ -318,6 +414,10 @@ mod tests {
     use proptest::prelude::*;
 
     const SHAPE: [usize; 3] = [2, 5, 7];
+    const FILL: Fill<'static> = Fill {
+        outside: 9.0,
+        cover: &[-1.0, -2.0],
+    };
 
     fn picture(shape: [usize; 3]) -> Vec<f32> {
         (0..shape.iter().product::<usize>())
@@ -334,7 +434,7 @@ mod tests {
 
     fn augmented(steps: &[Augment], key: Key) -> Vec<f32> {
         changed(SHAPE, |image, scratch| {
-            augment(steps, image, scratch, SHAPE, 9.0, key)
+            augment(steps, image, scratch, SHAPE, FILL, key)
         })
     }
 
@@ -347,6 +447,8 @@ mod tests {
         for (text, augment) in [
             ("shift:2", Augment::Shift { pixels: 2 }),
             ("mirror", Augment::Mirror),
+            ("crop:4", Augment::Crop { pixels: 4 }),
+            ("cutout:16", Augment::Cutout { side: 16 }),
             (
                 "affine:10,0.1,5",
                 Augment::Affine {
@@ -384,7 +486,11 @@ mod tests {
             "affine:0,1,0",
             "affine:0,0,90",
             "affine:inf,0,0",
-            "crop:4",
+            "crop",
+            "crop:0",
+            "cutout:0.5",
+            "cutout:5000",
+            "flip",
         ] {
             let message = text.parse::<Augment>().unwrap_err().to_string();
             assert!(
@@ -408,6 +514,54 @@ mod tests {
         assert_eq!(moved(0, -1), [37.0, 74.0, 0.0, 148.0, 185.0, 0.0]);
         assert_eq!(moved(2, 0), [0.0; 6]);
         assert_eq!(moved(0, i64::from(u32::MAX)), [0.0; 6]);
+    }
+
+    #[test]
+    fn a_crop_mirrors_at_the_edge() {
+        let shape = [1, 2, 3];
+        // The picture is 0 37 74 / 111 148 185.
+        let seen = |down, right| {
+            changed(shape, |image, scratch| {
+                crop(image, scratch, shape, down, right)
+            })
+        };
+        assert_eq!(seen(0, 1), [37.0, 74.0, 37.0, 148.0, 185.0, 148.0]);
+        assert_eq!(seen(0, -2), [74.0, 37.0, 0.0, 185.0, 148.0, 111.0]);
+        assert_eq!(seen(1, 0), [111.0, 148.0, 185.0, 0.0, 37.0, 74.0]);
+        // Padding larger than the picture is cut to what can be mirrored.
+        let one = [Augment::Crop { pixels: 4096 }];
+        let kept = picture([2, 1, 1]);
+        let mut image = kept.clone();
+        augment(
+            &one,
+            &mut image,
+            &mut [0.0; 2],
+            [2, 1, 1],
+            FILL,
+            key(0, 0, 0),
+        );
+        assert_eq!(image, kept);
+    }
+
+    #[test]
+    fn a_cutout_covers_a_square_and_no_more() {
+        let covered = |row, column, side| -> Vec<usize> {
+            let mut image = vec![1.0; 2 * 4 * 5];
+            cutout(&mut image, [2, 4, 5], row, column, side, &[-1.0, -2.0]);
+            let (first, second) = image.split_at(20);
+            let covered = |plane: &[f32], value: f32| -> Vec<usize> {
+                (0..20).filter(|&i| plane[i] == value).collect()
+            };
+            assert_eq!(covered(first, -1.0), covered(second, -2.0));
+            assert!(image.iter().all(|value| [1.0, -1.0, -2.0].contains(value)));
+            covered(first, -1.0)
+        };
+        assert_eq!(covered(1, 2, 1), [7]);
+        assert_eq!(covered(1, 2, 3), [1, 2, 3, 6, 7, 8, 11, 12, 13]);
+        assert_eq!(covered(1, 2, 2), [1, 2, 6, 7]);
+        assert_eq!(covered(0, 0, 3), [0, 1, 5, 6]);
+        assert_eq!(covered(3, 4, 4), [7, 8, 9, 12, 13, 14, 17, 18, 19]);
+        assert_eq!(covered(2, 2, 100).len(), 20);
     }
 
     #[test]
@@ -532,7 +686,7 @@ mod tests {
         fn augmentation_is_a_function_of_its_key_and_stays_in_range(
             seed in any::<u64>(), epoch in any::<u64>(), index in any::<u64>(),
         ) {
-            let steps = ["affine:30,0.3,20", "shift:3", "mirror"].map(|step| step.parse().unwrap());
+            let steps = ["affine:30,0.3,20", "shift:3", "crop:9", "mirror"].map(|step| step.parse().unwrap());
             let first = augmented(&steps, key(seed, epoch, index));
             prop_assert!(first.iter().all(|value| (0.0..=255.0).contains(value)));
             let second = augmented(&steps, key(seed, epoch, index));

@@ -21,6 +21,9 @@ pub struct Dataset {
     pub labels: Vec<u32>,
     /// The pictures.
     pub pixels: Pixels,
+    /// What the network reads of them, `[N, C, H, W]`, where that was computed beforehand because it is too much
+    /// work to be done for each batch; the loader then augments these values and leaves out the preprocessing.
+    pub prepared: Option<Vec<f32>>,
 }
 
 /// Where the pictures of a [`Dataset`] are.
@@ -61,10 +64,18 @@ pub struct Info {
 }
 
 /// Mean and standard deviation of each channel, of values scaled to 0 to 1, as published.
-const PUBLISHED: [(&str, [f32; 1], [f32; 1]); 2] = [
-    ("mnist", [0.1307], [0.3081]),
-    ("fashion-mnist", [0.2860], [0.3530]),
+const PUBLISHED: [(&str, &[f32], &[f32]); 5] = [
+    ("mnist", &[0.1307], &[0.3081]),
+    ("fashion-mnist", &[0.2860], &[0.3530]),
+    (
+        "cifar10",
+        &[0.4914, 0.4822, 0.4465],
+        &[0.2470, 0.2435, 0.2616],
+    ),
+    ("cifar100", CIFAR_100.0, CIFAR_100.1),
+    ("cifar100-coarse", CIFAR_100.0, CIFAR_100.1),
 ];
+const CIFAR_100: (&[f32], &[f32]) = (&[0.5071, 0.4865, 0.4409], &[0.2673, 0.2564, 0.2762]);
 /// So many pictures give the mean and standard deviation of a set for which none are published.
 const MEASURED: usize = 512;
 
@@ -88,6 +99,7 @@ impl Dataset {
             label_names,
             labels,
             pixels: Pixels::Memory(pixels),
+            prepared: None,
         };
         dataset.validate()?;
         Ok(dataset)
@@ -163,7 +175,14 @@ impl Dataset {
                     files.len()
                 ))
             }
-            Pixels::Memory(_) | Pixels::Files(_) => Ok(()),
+            Pixels::Memory(_) | Pixels::Files(_) => match &self.prepared {
+                Some(values) if Some(values.len()) != expected => inconsistent(format!(
+                    "{} pictures of {channels}x{height}x{width} do not make {} prepared values",
+                    self.len(),
+                    values.len()
+                )),
+                _ => Ok(()),
+            },
         }
     }
 
@@ -197,14 +216,7 @@ impl Dataset {
     pub fn subset(&self, indices: &[u32]) -> Self {
         let length = self.picture_len();
         let pixels = match &self.pixels {
-            Pixels::Memory(pixels) => {
-                let mut chosen = Vec::with_capacity(indices.len() * length);
-                for &index in indices {
-                    let start = index as usize * length;
-                    chosen.extend_from_slice(&pixels[start..start + length]);
-                }
-                Pixels::Memory(chosen)
-            }
+            Pixels::Memory(pixels) => Pixels::Memory(chosen(pixels, length, indices)),
             Pixels::Files(files) => Pixels::Files(files.subset(indices)),
         };
         Self {
@@ -217,6 +229,7 @@ impl Dataset {
                 .map(|&index| self.labels[index as usize])
                 .collect(),
             pixels,
+            prepared: (self.prepared.as_ref()).map(|values| chosen(values, length, indices)),
         }
     }
 
@@ -247,7 +260,7 @@ impl Dataset {
 
     /// What is to happen to a picture before the first layer of a network trained on this set: to the
     /// set's size, values scaled to 0 to 1, then per channel minus the mean and divided by the standard
-    /// deviation. These are the published ones of MNIST and Fashion-MNIST, otherwise those of 512
+    /// deviation. These are the published ones of MNIST, Fashion-MNIST and CIFAR, otherwise those of 512
     /// pictures spread evenly over the set, so ask the training part, before anything is held out.
     ///
     /// # Errors
@@ -259,7 +272,7 @@ impl Dataset {
         };
         let published = PUBLISHED
             .iter()
-            .find(|(name, ..)| *name == self.name && self.shape[0] == 1);
+            .find(|(name, mean, _)| *name == self.name && mean.len() == self.shape[0]);
         let (mean, std) = match published {
             Some((_, mean, std)) => (mean.to_vec(), std.to_vec()),
             None => {
@@ -333,6 +346,16 @@ impl Dataset {
     }
 }
 
+/// The pieces of `length` values with these numbers, one after the other.
+fn chosen<T: Copy>(values: &[T], length: usize, indices: &[u32]) -> Vec<T> {
+    let mut chosen = Vec::with_capacity(indices.len() * length);
+    for &index in indices {
+        let start = index as usize * length;
+        chosen.extend_from_slice(&values[start..start + length]);
+    }
+    chosen
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,6 +404,10 @@ mod tests {
                 "{message}"
             );
         }
+        let mut prepared = counting(5);
+        prepared.prepared = Some(vec![0.0; 19]);
+        let message = prepared.validate().unwrap_err().to_string();
+        assert!(message.contains("19 prepared values"), "{message}");
         let mut renamed = counting(5);
         renamed.label_names.pop();
         assert!(
@@ -394,7 +421,16 @@ mod tests {
 
     #[test]
     fn a_subset_takes_pictures_with_their_labels() {
-        let subset = counting(9).subset(&[7, 2, 2]);
+        let mut set = counting(9);
+        set.prepared = Some((0..36).map(|value| value as f32).collect());
+        let subset = set.subset(&[7, 2, 2]);
+        let prepared = subset.prepared.as_ref().unwrap();
+        assert_eq!(
+            prepared[..],
+            [
+                28.0, 29.0, 30.0, 31.0, 8.0, 9.0, 10.0, 11.0, 8.0, 9.0, 10.0, 11.0
+            ]
+        );
         assert_eq!(pictures(&subset), [7, 2, 2]);
         assert_eq!(subset.labels, [1, 2, 2]);
     }

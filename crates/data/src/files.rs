@@ -15,7 +15,7 @@ type Kept = OnceLock<Box<[u8]>>;
 #[derive(Clone, Debug)]
 pub struct Files {
     paths: Vec<PathBuf>,
-    geometry: Preprocess,
+    geometry: Box<Preprocess>,
     /// One for each file, if the set may be kept in memory. Values are whole numbers, so what is kept
     /// is what was read.
     kept: Option<Arc<[Kept]>>,
@@ -28,7 +28,7 @@ impl Files {
         let kept = keep.then(|| paths.iter().map(|_| Kept::new()).collect());
         Self {
             paths,
-            geometry,
+            geometry: Box::new(geometry),
             kept,
         }
     }
@@ -65,7 +65,7 @@ impl Files {
             .iter()
             .map(|&index| self.paths[index as usize].clone())
             .collect();
-        Self::new(paths, self.geometry.clone(), self.kept.is_some())
+        Self::new(paths, (*self.geometry).clone(), self.kept.is_some())
     }
 
     /// Reads file `index` as `shape`, `[C, H, W]`, into `image`, which has that length.

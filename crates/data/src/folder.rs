@@ -255,6 +255,7 @@ fn dataset(
         label_names: names.to_vec(),
         labels,
         pixels: Pixels::Files(Files::new(paths, settings.geometry.clone(), keep)),
+        prepared: None,
     };
     dataset.validate()?;
     Ok(dataset)

@@ -27,6 +27,7 @@
 
 mod augment;
 pub mod catalog;
+pub mod cifar;
 mod dataset;
 mod error;
 mod files;
@@ -39,11 +40,11 @@ mod picture;
 mod random;
 mod roots;
 
-pub use augment::{Augment, AugmentError, Key, augment};
+pub use augment::{Augment, AugmentError, Fill, Key, augment};
 pub use dataset::{Dataset, Info, Pixels, Split};
 pub use error::DataError;
 pub use files::Files;
 pub use load::{LoadOptions, SETS, load};
 pub use loader::{Batch, Loader, LoaderOptions};
 pub use picture::{decode_picture, read_picture};
-pub use roots::DataRoots;
+pub use roots::{DataRoots, cache_folder};

@@ -4,18 +4,25 @@ use std::path::{Path, PathBuf};
 
 use skinny_network::Preprocess;
 
+use crate::cifar::{self, Labels};
 use crate::folder::{FolderSettings, load_folder};
 use crate::glyphs::{self, GlyphSettings};
 use crate::{DataError, DataRoots, Dataset, Split, idx};
 
 /// The names that [`load`] knows, and what each set is.
-pub const SETS: [(&str, &str); 4] = [
+pub const SETS: [(&str, &str); 7] = [
     (
         "glyphs",
         "digits and letters drawn by the program, 1x28x28; needs no file and no network",
     ),
     ("mnist", "handwritten digits, 1x28x28"),
     ("fashion-mnist", "articles of clothing, 1x28x28"),
+    ("cifar10", "photographs of 10 kinds, 3x32x32"),
+    ("cifar100", "photographs of 100 kinds, 3x32x32"),
+    (
+        "cifar100-coarse",
+        "the photographs of cifar100, sorted into 20 kinds",
+    ),
     (
         "folder",
         "your own pictures, PNG or JPEG in one folder for each class",
@@ -83,6 +90,9 @@ pub fn load(name: &str, roots: &DataRoots, options: &LoadOptions) -> Result<Spli
         "glyphs" => drawn(&options.glyphs),
         "mnist" => idx_set(name, roots, &DIGITS),
         "fashion-mnist" => idx_set(name, roots, &CLOTHES),
+        "cifar10" => cifar::load(name, Labels::Ten, roots),
+        "cifar100" => cifar::load(name, Labels::Fine, roots),
+        "cifar100-coarse" => cifar::load(name, Labels::Coarse, roots),
         "folder" => folder(options),
         _ => Err(DataError::Unknown {
             what: "data set",

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use skinny_network::Preprocess;
 
-use crate::augment::{Augment, Key, augment};
+use crate::augment::{Augment, Fill, Key, augment};
 use crate::random::{Purpose, Random};
 use crate::{DataError, Dataset};
 
@@ -34,7 +34,7 @@ pub struct LoaderOptions {
     pub drop_last: bool,
     /// Seed of orders and augmentation.
     pub seed: u64,
-    /// What is done to each picture, in this order, before normalization.
+    /// What is done to each picture, in this order, before normalization; after it, if the set is prepared.
     pub augment: Vec<Augment>,
     /// Value, 0 to 255, of what affine augmentation brings in from outside the picture.
     pub fill: f32,
@@ -146,7 +146,10 @@ pub struct Loader {
 
 struct Shared {
     dataset: Arc<Dataset>,
-    preprocess: Preprocess,
+    /// `None` if the set is prepared.
+    preprocess: Option<Preprocess>,
+    /// What covers a part of a picture, per channel: the value that normalization turns into 0.
+    cover: Vec<f32>,
     options: LoaderOptions,
     /// Number of batches in an epoch, at least 1.
     batches: usize,
@@ -205,6 +208,7 @@ impl Loader {
             }
         };
         let ring = options.queue;
+        let prepared = dataset.prepared.is_some();
         let first = options
             .first_epoch
             .saturating_mul(batches)
@@ -220,7 +224,13 @@ impl Loader {
                 order_epoch: None,
             }),
             dataset,
-            preprocess: preprocess.clone(),
+            cover: match prepared || preprocess.mean.is_empty() {
+                true => vec![0.0],
+                false => (preprocess.mean.iter())
+                    .map(|mean| mean / preprocess.scale)
+                    .collect(),
+            },
+            preprocess: (!prepared).then(|| preprocess.clone()),
             options,
             batches,
             room: Condvar::new(),
@@ -397,7 +407,13 @@ impl Shared {
             .chunks_exact_mut(length)
             .zip(&buffers.indices)
         {
-            dataset.read(index as usize, image)?;
+            match &dataset.prepared {
+                Some(values) => {
+                    let start = index as usize * length;
+                    image.copy_from_slice(&values[start..start + length]);
+                }
+                None => dataset.read(index as usize, image)?,
+            }
             let key = Key {
                 seed: self.options.seed,
                 epoch: epoch as u64,
@@ -408,10 +424,15 @@ impl Shared {
                 image,
                 scratch,
                 dataset.shape,
-                self.options.fill,
+                Fill {
+                    outside: self.options.fill,
+                    cover: &self.cover,
+                },
                 key,
             );
-            self.preprocess.normalize(image, dataset.shape);
+            if let Some(preprocess) = &self.preprocess {
+                preprocess.normalize(image, dataset.shape);
+            }
         }
         Ok(())
     }
@@ -510,7 +531,8 @@ mod tests {
                 order_epoch: None,
             }),
             dataset,
-            preprocess,
+            preprocess: Some(preprocess),
+            cover: vec![0.0],
             options,
             batches: 4,
             room: Condvar::new(),

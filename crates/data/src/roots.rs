@@ -5,6 +5,25 @@ use std::path::{Path, PathBuf};
 
 use crate::DataError;
 
+/// The folder `part` of the user's cache of skinny (`$XDG_CACHE_HOME/skinny` or `~/.cache/skinny`), for what can be
+/// computed again; `None` if the user has no home.
+#[must_use]
+pub fn cache_folder(part: &str) -> Option<PathBuf> {
+    cache(&|name: &str| env::var_os(name).map(PathBuf::from), part)
+}
+
+fn cache(variable: &impl Fn(&str) -> Option<PathBuf>, part: &str) -> Option<PathBuf> {
+    set(variable, "XDG_CACHE_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(|| set(variable, "HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("skinny").join(part))
+}
+
+/// A variable; an empty one counts as unset, as the XDG specification has it.
+fn set(variable: &impl Fn(&str) -> Option<PathBuf>, name: &str) -> Option<PathBuf> {
+    variable(name).filter(|path| !path.as_os_str().is_empty())
+}
+
 /// The folders in which data is looked for, first to last: `--data DIR`, `$SKINNY_DATA`, and the user's
 /// cache (`$XDG_CACHE_HOME/skinny/data` or `~/.cache/skinny/data`).
 ///
@@ -28,12 +47,8 @@ impl DataRoots {
     }
 
     fn from_variables(given: Option<&Path>, variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
-        // An empty variable counts as unset, as the XDG specification has it.
-        let set = |name: &str| variable(name).filter(|path| !path.as_os_str().is_empty());
-        let cache = set("XDG_CACHE_HOME")
-            .filter(|path| path.is_absolute())
-            .or_else(|| set("HOME").map(|home| home.join(".cache")))
-            .map(|cache| cache.join("skinny").join("data"));
+        let set = |name: &str| set(&variable, name);
+        let cache = cache(&variable, "data");
         let mut places: Vec<PathBuf> = Vec::new();
         for place in given
             .map(Path::to_owned)

@@ -67,3 +67,24 @@ fn picture() {
     assert_eq!(accepted, expected);
     assert!(count > expected.len());
 }
+
+#[test]
+fn cifar() {
+    let (accepted, count) = replay("cifar", check::cifar);
+    let expected = ["coarse-names.txt", "names.txt", "ten", "two-of-a-hundred"];
+    assert_eq!(accepted, expected);
+    assert!(count > 2 * expected.len());
+}
+
+#[test]
+fn archive() {
+    let (accepted, count) = replay("archive", check::archive);
+    let expected = [
+        "folder-first.tar.gz",
+        "other-files.tar.gz",
+        "twice.tar.gz",
+        "whole.tar.gz",
+    ];
+    assert_eq!(accepted, expected);
+    assert!(count > 2 * expected.len());
+}

@@ -358,3 +358,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_prepared_set_is_augmented_as_it_is() {
+    let mut prepared = (*set(7)).clone();
+    let values: Vec<f32> = (0..prepared.len() * prepared.picture_len())
+        .map(|value| value as f32 + 1000.0)
+        .collect();
+    prepared.prepared = Some(values.clone());
+    let prepared = Arc::new(prepared);
+    // Preprocessing that would show.
+    let whole = Loader::new(
+        Arc::clone(&prepared),
+        &preprocess(),
+        LoaderOptions::evaluation(7),
+    );
+    assert_eq!(whole.unwrap().next().unwrap().unwrap().images, values);
+    let options = LoaderOptions {
+        augment: vec!["cutout:3".parse().unwrap()],
+        ..LoaderOptions::evaluation(7)
+    };
+    let mut covered = Loader::new(prepared, &preprocess(), options).unwrap();
+    let images = covered.next().unwrap().unwrap().images.clone();
+    let zeros = images.iter().filter(|value| **value == 0.0).count();
+    assert!((7 * 2 * 4..=7 * 2 * 9).contains(&zeros), "{zeros}");
+    assert!((images.iter().zip(&values)).all(|(found, value)| found == value || *found == 0.0));
+}
+
+#[test]
+fn what_is_covered_becomes_zero_by_normalization() {
+    let options = LoaderOptions {
+        augment: vec!["cutout:100".parse().unwrap()],
+        ..LoaderOptions::evaluation(7)
+    };
+    let mut covered = Loader::new(set(7), &preprocess(), options).unwrap();
+    let images = covered.next().unwrap().unwrap().images.clone();
+    assert!(images.iter().all(|value| value.abs() < 1e-6), "{images:?}");
+}

@@ -66,6 +66,52 @@ fn fashion_mnist_is_what_is_published() {
 }
 
 #[test]
+fn cifar_is_what_is_published() {
+    for (name, folder, first, each, mean, std) in [
+        (
+            "cifar10",
+            "cifar-10-batches-bin",
+            [6, 9, 9, 4, 1],
+            5000,
+            [0.4914, 0.4822, 0.4465],
+            [0.2470, 0.2435, 0.2616],
+        ),
+        (
+            "cifar100",
+            "cifar-100-binary",
+            [19, 29, 0, 11, 1],
+            500,
+            [0.5071, 0.4865, 0.4409],
+            [0.2673, 0.2564, 0.2762],
+        ),
+        (
+            "cifar100-coarse",
+            "cifar-100-binary",
+            [11, 15, 4, 14, 1],
+            2500,
+            [0.5071, 0.4865, 0.4409],
+            [0.2673, 0.2564, 0.2762],
+        ),
+    ] {
+        let Some((roots, _)) = data(folder) else {
+            continue;
+        };
+        let split = load(name, &roots, &LoadOptions::default()).unwrap();
+        assert_eq!((split.train.len(), split.test.len()), (50_000, 10_000));
+        assert_eq!(split.train.labels[..5], first);
+        let info = split.train.info(usize::MAX).unwrap();
+        assert!(info.classes.iter().all(|(_, count)| *count == each));
+        for channel in 0..3 {
+            assert!((info.mean[channel] - mean[channel]).abs() < 6e-5);
+            assert!((info.std[channel] - std[channel]).abs() < 6e-5);
+        }
+        let preprocess = split.train.preprocess().unwrap();
+        assert_eq!(preprocess.mean, mean.map(|mean| mean as f32));
+        assert_eq!(preprocess.std, std.map(|std| std as f32));
+    }
+}
+
+#[test]
 fn photographs_in_class_folders_are_decoded() {
     let Some((roots, path)) = data("imagenette-mini") else {
         return;

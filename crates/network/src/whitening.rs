@@ -38,6 +38,9 @@ pub struct Zca {
     /// Square matrix in row-major order, as many rows as `mean` has values.
     #[serde(skip)]
     pub matrix: Vec<f32>,
+    /// SHA-256 of the pictures and settings that it was fitted to, by which mean and matrix can be found again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fitted: Option<String>,
 }
 
 impl Default for Zca {
@@ -46,12 +49,14 @@ impl Default for Zca {
             regularization: 0.1,
             mean: Vec::new(),
             matrix: Vec::new(),
+            fitted: None,
         }
     }
 }
 
 impl Gcn {
-    pub(crate) fn apply(&self, image: &mut [f32]) {
+    /// Normalizes all values of a picture, in place.
+    pub fn apply(&self, image: &mut [f32]) {
         let mean = image.iter().map(|value| f64::from(*value)).sum::<f64>() / image.len() as f64;
         let norm = image
             .iter()
@@ -76,11 +81,17 @@ impl Zca {
             .iter_mut()
             .zip(self.matrix.chunks_exact(centred.len()))
         {
-            *value = row
-                .iter()
-                .zip(&centred)
-                .map(|(weight, value)| weight * value)
-                .sum();
+            // Sixteen sums side by side, which a processor can hold in one or a few registers.
+            let mut sums = [0.0; 16];
+            let (blocks, rest) = row.as_chunks::<16>();
+            let (values, rest_values) = centred.as_chunks::<16>();
+            for (weights, values) in blocks.iter().zip(values) {
+                for ((sum, weight), value) in sums.iter_mut().zip(weights).zip(values) {
+                    *sum += weight * value;
+                }
+            }
+            let rest = rest.iter().zip(rest_values).map(|(w, v)| w * v);
+            *value = sums.iter().sum::<f32>() + rest.sum::<f32>();
         }
     }
 }

@@ -351,7 +351,7 @@ fn unknown_networks_list_the_zoo() {
     let message = Network::load("lenet-5").unwrap_err().to_string();
     assert_eq!(
         message,
-        "no network is named `lenet-5` and no such file exists; did you mean `lenet5`? The zoo has lenet-300-100, lenet5, nin-mnist, nin-cifar10, nin-cifar100, resnet20, nin-imagenet, alexnet, caffenet"
+        "no network is named `lenet-5` and no such file exists; did you mean `lenet5`? The zoo has lenet-300-100, lenet5, nin-mnist, nin-cifar10, nin-cifar10-bn, nin-cifar100, resnet20, wrn-22-2, vgg11-cifar, nin-imagenet, alexnet, caffenet"
     );
     assert!(
         Network::load("nets/mine.toml")

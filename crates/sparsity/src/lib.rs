@@ -60,7 +60,7 @@ pub use policy::{FlipPolicy, Reactivated, SlotsAtReactivation, SlotsAtThreshold}
 pub use project::{ProjectError, project};
 pub use ramp::Ramp;
 pub use regrow::regrow;
-pub use score::{Score, ScoreError};
+pub use score::{Score, ScoreError, random_scores};
 pub use settings::{SettingsError, SparsitySettings};
 pub use share::{resolve, validate};
 pub use structure::{Structure, StructureError};

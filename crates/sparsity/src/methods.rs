@@ -25,6 +25,28 @@ pub enum Method {
     Iht,
     /// The phases of `iht` with a global budget, all slots zeroed at every re-activation and longer dense phases (Peste et al. 2021).
     AcDc,
+    /// A random mask from the first step to the last.
+    StaticRandom,
+    /// A random mask from the first step; every so often the least weights are replaced by random ones (Mocanu et al. 2018).
+    Set,
+    /// The same, but those with the largest gradients grow (Evci et al. 2020).
+    Rigl,
+    /// Dense for `warmup` with the weights drawn to zero by `l1`, then one threshold and fine-tuning to the end (Han et al. 2015).
+    L1,
+    /// Ordinary training of a thinner network that has as many weights as the sparse one would keep.
+    SmallDense,
+}
+
+impl Method {
+    /// Whether the mask is there from the first step, drawn at random.
+    pub fn starts_random(self) -> bool {
+        matches!(self, Method::StaticRandom | Method::Set | Method::Rigl)
+    }
+
+    /// Whether the run never thresholds.
+    pub fn never_sparse(self) -> bool {
+        matches!(self, Method::Dense | Method::SmallDense)
+    }
 }
 
 impl std::fmt::Display for Method {
@@ -36,6 +58,11 @@ impl std::fmt::Display for Method {
             Method::Dsd => "dsd",
             Method::Iht => "iht",
             Method::AcDc => "ac_dc",
+            Method::StaticRandom => "static_random",
+            Method::Set => "set",
+            Method::Rigl => "rigl",
+            Method::L1 => "l1",
+            Method::SmallDense => "small_dense",
         })
     }
 }
@@ -59,8 +86,27 @@ pub(crate) fn preset(method: Method) -> SparsitySettings {
         decay_frozen: Some(false),
         ..thresholding.clone()
     };
+    // ERK, as in the comparison of Evci et al. 2020.
+    let random = SparsitySettings {
+        budget: Some(Budget::Erk),
+        ..thresholding.clone()
+    };
+    let regrowing = SparsitySettings {
+        slots_at_reactivation: Some(SlotsAtReactivation::Zero),
+        regrow_every: percent(1.0),
+        regrow_fraction: Some(0.3),
+        regrow_until: percent(75.0),
+        ..random.clone()
+    };
     match method {
-        Method::Dense => base,
+        Method::Dense | Method::SmallDense => base,
+        Method::StaticRandom => random,
+        Method::Set | Method::Rigl => regrowing,
+        Method::L1 => SparsitySettings {
+            warmup: percent(50.0),
+            l1: Some(1e-4),
+            ..thresholding
+        },
         Method::OneShot => SparsitySettings {
             warmup: percent(50.0),
             ..thresholding

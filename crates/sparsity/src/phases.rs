@@ -1,6 +1,6 @@
 //! The phases that each method is composed of.
 
-use crate::settings::{SettingsError, SparsitySettings};
+use crate::settings::{MOST_FLIPS, SettingsError, SparsitySettings};
 use crate::{Duration, Goal, Method, Phase, Plan, PlanError, Ramp, Timeline};
 
 /// The plan of settings in which every key that the method uses has a value.
@@ -11,7 +11,7 @@ pub(crate) fn plan(settings: &SparsitySettings, timeline: Timeline) -> Result<Pl
     }
     let method = settings.method;
     let goal = match (method, settings.density) {
-        (Method::Dense, None) => Goal::Dense,
+        (Method::Dense, None) | (Method::SmallDense, _) => Goal::Dense,
         (Method::Dsd, _) => Goal::DenseAfterSparse,
         (_, Some(density)) => Goal::Sparse { density },
         (_, None) => {
@@ -27,13 +27,25 @@ pub(crate) fn plan(settings: &SparsitySettings, timeline: Timeline) -> Result<Pl
         total,
     };
     let phases = match method {
-        Method::Dense => vec![(total, Phase::Dense)],
-        Method::OneShot => run.one_shot()?,
+        Method::Dense | Method::SmallDense => vec![(total, Phase::Dense)],
+        Method::StaticRandom | Method::Set | Method::Rigl => {
+            vec![(
+                total,
+                Phase::Sparse {
+                    density: run.density()?,
+                },
+            )]
+        }
+        Method::OneShot | Method::L1 => run.one_shot()?,
         Method::Gradual => run.gradual()?,
         Method::Dsd => run.dsd()?,
         Method::Iht | Method::AcDc => run.alternating()?,
     };
-    Ok(Plan::new(&phases, goal)?)
+    let plan = Plan::new(&phases, goal)?;
+    match method {
+        Method::Set | Method::Rigl => Ok(plan.with_regrowth(&run.regrowth()?)),
+        _ => Ok(plan),
+    }
 }
 
 type Phases = Vec<(usize, Phase)>;
@@ -101,6 +113,38 @@ impl Run<'_> {
         Ok(phases)
     }
 
+    /// The steps before which a part of the support is replaced, and which part: α/2 · (1 + cos(π·t/T)) at step t of T.
+    fn regrowth(&self) -> Result<Vec<(usize, f64)>, SettingsError> {
+        let (every_key, until_key) = ("regrow_every", "regrow_until");
+        let every = self.phase(every_key, self.settings.regrow_every)?;
+        let until = self
+            .phase(until_key, self.settings.regrow_until)?
+            .min(self.total);
+        let fraction = self.required("regrow_fraction", self.settings.regrow_fraction)?;
+        let count = (until - 1) / every;
+        if count == 0 {
+            return Err(SettingsError::NeverRegrows {
+                every: self.required(every_key, self.settings.regrow_every)?,
+                until: self.required(until_key, self.settings.regrow_until)?,
+                total: self.total,
+            });
+        }
+        self.few(count)?;
+        let part = |step: usize| {
+            let angle = std::f64::consts::PI * step as f64 / until as f64;
+            fraction / 2.0 * (1.0 + angle.cos())
+        };
+        Ok((1..=count).map(|i| (i * every, part(i * every))).collect())
+    }
+
+    /// Refuses plans that would take the memory of the machine.
+    fn few(&self, flips: usize) -> Result<(), SettingsError> {
+        match flips > MOST_FLIPS {
+            true => Err(SettingsError::TooManyFlips { flips }),
+            false => Ok(()),
+        }
+    }
+
     fn dsd(&self) -> Result<Phases, SettingsError> {
         let warmup = self.warmup()?;
         let density = self.density()?;
@@ -125,6 +169,7 @@ impl Run<'_> {
                 steps: span,
             });
         }
+        self.few(thresholds)?;
         let densities = self.densities("thresholds", thresholds, thresholds)?;
         // The first threshold comes at the start of the span, the last at its end.
         let start = |i: usize| match i.checked_sub(1) {
@@ -161,6 +206,7 @@ impl Run<'_> {
                 steps: last / 2,
             });
         }
+        self.few(thresholds.saturating_add(cycles))?;
         let densities = self.densities("final_thresholds", final_thresholds, thresholds)?;
         let (alternating, closing) = densities.split_at(cycles);
 
@@ -356,6 +402,63 @@ mod tests {
             ..of(Method::OneShot, 0.1)
         };
         assert_eq!(starts(&plan.plan(timeline(100, 10)).unwrap()), [(0, 0.1)]);
+    }
+
+    #[test]
+    fn regrowth_by_hand() {
+        let rigl = SparsitySettings {
+            regrow_every: Some(Duration::Steps(100)),
+            regrow_until: Some(Duration::Percent(50.0)),
+            ..of(Method::Rigl, 0.1)
+        };
+        let plan = rigl.plan(timeline(800, 1)).unwrap();
+        assert_eq!(starts(&plan), [(0, 0.1)]);
+        let edges = plan.edges();
+        assert_eq!(edges[0], (0, Edge::Threshold { density: 0.1 }));
+        assert_eq!(edges[edges.len() - 1], (800, Edge::Finish));
+        // 0.15 · (1 + cos(π/4)), 0.15, 0.15 · (1 − cos(π/4)); at step 400 nothing is left to replace.
+        for (edge, (step, part)) in
+            (edges[1..4].iter()).zip([(100, 0.256066), (200, 0.15), (300, 0.043934)])
+        {
+            let (at, Edge::Regrow { fraction }) = *edge else {
+                panic!("{edge:?}");
+            };
+            assert_eq!(at, step);
+            assert!((fraction - part).abs() < 1e-6, "{fraction}");
+        }
+        assert_eq!(edges.len(), 5);
+        let static_random = of(Method::StaticRandom, 0.1)
+            .plan(timeline(800, 1))
+            .unwrap();
+        assert_eq!(static_random.edges().len(), 2);
+        let short = rigl.plan(timeline(150, 1)).unwrap_err().to_string();
+        assert!(short.contains("never comes before"), "{short}");
+        let often = SparsitySettings {
+            regrow_every: Some(Duration::Steps(1)),
+            ..rigl
+        };
+        let error = often.plan(timeline(1000, 1000)).unwrap_err().to_string();
+        assert!(error.contains("499999 flips"), "{error}");
+    }
+
+    #[test]
+    fn plans_that_would_fill_the_memory_are_refused() {
+        let cycles = SparsitySettings {
+            sparse: Some(Duration::Steps(1)),
+            dense: Some(Duration::Steps(1)),
+            ..of(Method::Iht, 0.1)
+        };
+        let thresholds = SparsitySettings {
+            thresholds: Some(1 << 40),
+            ..of(Method::Gradual, 0.1)
+        };
+        for settings in [cycles, thresholds] {
+            let error = settings.plan(timeline(1 << 30, 1 << 20)).unwrap_err();
+            assert!(
+                matches!(error, SettingsError::TooManyFlips { .. }),
+                "{error}"
+            );
+        }
     }
 
     #[test]

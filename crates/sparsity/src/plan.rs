@@ -182,6 +182,16 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The same plan in which a part of the support, `fraction`, is replaced immediately before each of these steps, which are ascending,
+    /// within sparse phases and not the first of one.
+    pub(crate) fn with_regrowth(mut self, regrowth: &[(usize, f64)]) -> Self {
+        let regrowth = regrowth.iter();
+        self.edges
+            .extend(regrowth.map(|&(step, fraction)| (step, Edge::Regrow { fraction })));
+        self.edges.sort_by_key(|&(step, _)| step);
+        self
+    }
+
     fn check(&self, goal: Goal) -> Result<(), PlanError> {
         let last = self.segments.last().ok_or(PlanError::NoSteps)?.phase;
         let thresholds = self.segments.iter().any(|s| s.phase != Phase::Dense);

@@ -65,6 +65,20 @@ mod tests {
     }
 
     #[test]
+    fn the_least_weights_make_room_for_what_is_drawn() {
+        // SET: |w| of the support is 0.9 0.1 0.5 0.7 0.3; of five, 0.4 are two: 0.1 and 0.3 go. Drawn highest among
+        // the free ones (those included) are 5 and 1.
+        let weights = [0.9, -0.1, 0.0, 0.5, -0.7, 0.0, 0.3, 0.0];
+        let drawn = [0.99, 0.8, 0.2, 0.95, 0.9, 0.85, 0.1, 0.4];
+        let mask = Mask::from_words(8, vec![0b0101_1011]).unwrap();
+        let after = regrow(&weights, &drawn, &mask, 0.4).unwrap();
+        assert_eq!(kept(&after), [0, 1, 3, 4, 5]);
+        // With 0.6, three go, 0.5 too, but it is drawn again.
+        let after = regrow(&weights, &drawn, &mask, 0.6).unwrap();
+        assert_eq!(kept(&after), [0, 1, 3, 4, 5]);
+    }
+
+    #[test]
     fn an_empty_support_or_bad_gradients_are_refused() {
         let gradients = [1.0, f32::NAN, 1.0];
         let empty = regrow(&[1.0; 3], &gradients, &Mask::none(3), 0.5);

@@ -85,12 +85,25 @@ impl Score {
             Score::Random { seed } => {
                 let mut generator = ChaCha8Rng::seed_from_u64(seed);
                 generator.set_stream(layer);
-                // 24 bits are what an f32 holds exactly; never 0, so that a drawn weight ranks above a dropped one.
-                let unit = |bits: u32| ((bits >> 8) + 1) as f32 / (1 << 24) as f32;
                 Ok(weights.iter().map(|_| unit(generator.next_u32())).collect())
             }
         }
     }
+}
+
+/// A score above 0 and at most 1 for each of `weights` weights: a function of seed, step and layer alone. What SET grows by.
+pub fn random_scores(seed: u64, step: u64, layer: u64, weights: usize) -> Vec<f32> {
+    let mut key = [0; 32];
+    for (bytes, word) in key.chunks_exact_mut(8).zip([seed, step, layer]) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    let mut generator = ChaCha8Rng::from_seed(key);
+    (0..weights).map(|_| unit(generator.next_u32())).collect()
+}
+
+/// 24 bits are what an f32 holds exactly; never 0, so that a drawn weight ranks above a dropped one.
+fn unit(bits: u32) -> f32 {
+    ((bits >> 8) + 1) as f32 / (1 << 24) as f32
 }
 
 impl fmt::Display for Score {
@@ -192,6 +205,20 @@ mod tests {
         assert!(base.iter().all(|&s| 0.0 < s && s <= 1.0));
         let mean = base.iter().sum::<f32>() / 1000.0;
         assert!((mean - 0.5).abs() < 0.05, "{mean}");
+    }
+
+    #[test]
+    fn scores_to_grow_by_depend_on_seed_step_and_layer() {
+        let base = random_scores(1, 2, 3, 1000);
+        assert_eq!(base, random_scores(1, 2, 3, 1000));
+        for other in [
+            random_scores(2, 2, 3, 1000),
+            random_scores(1, 3, 3, 1000),
+            random_scores(1, 2, 4, 1000),
+        ] {
+            assert_ne!(base, other);
+        }
+        assert!(base.iter().all(|&s| 0.0 < s && s <= 1.0));
     }
 
     #[test]

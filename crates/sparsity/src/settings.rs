@@ -68,6 +68,19 @@ pub struct SparsitySettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_thresholds: Option<usize>,
 
+    /// With `set` and `rigl`: time between replacements of a part of the support.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regrow_every: Option<Duration>,
+    /// With `set` and `rigl`: the part that is replaced at first, above 0 and below 1; it falls by half a cosine to 0 at `regrow_until`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regrow_fraction: Option<f64>,
+    /// With `set` and `rigl`: when replacements end, counted from the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regrow_until: Option<Duration>,
+    /// With `method = "l1"`: strength λ of the penalty λ·Σ|w| on the thresholded weights in the dense phase, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l1: Option<f64>,
+
     /// What re-activated weights start from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reactivated: Option<Reactivated>,
@@ -144,6 +157,32 @@ pub enum SettingsError {
         /// The key.
         key: &'static str,
     },
+    /// A number that is no part of 1.
+    #[error("{key} = {value} is outside (0, 1): write a fraction, as 0.3")]
+    Fraction {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: f64,
+    },
+    /// Nothing would ever be replaced.
+    #[error(
+        "regrow_every = \"{every}\" never comes before regrow_until = \"{until}\" in a run of {total} steps: make it shorter"
+    )]
+    NeverRegrows {
+        /// Time between replacements.
+        every: Duration,
+        /// When they end.
+        until: Duration,
+        /// Steps of the run.
+        total: usize,
+    },
+    /// More flips than anybody can mean.
+    #[error("the plan has {flips} flips, more than {MOST_FLIPS}: make its phases longer")]
+    TooManyFlips {
+        /// How many it would have.
+        flips: usize,
+    },
     /// A key that needs a ramp.
     #[error(
         "{key} does nothing with ramp = \"constant\": set ramp to \"linear\" or \"cubic\" or remove {key}"
@@ -175,6 +214,9 @@ fn example(key: &str) -> &'static str {
         _ => "\"20%\"",
     }
 }
+
+/// The most flips of a run.
+pub(crate) const MOST_FLIPS: usize = 100_000;
 
 /// Least density of a layer under a global budget.
 const FLOOR: f64 = 0.01;
@@ -208,11 +250,15 @@ impl SparsitySettings {
             "budget": budget, "warmup": warmup, "sparse": sparse, "dense": dense, "final": final_phase, "ramp": ramp,
             "thresholds": thresholds, "final_thresholds": final_thresholds, "reactivated": reactivated,
             "slots_at_threshold": slots_at_threshold, "slots_at_reactivation": slots_at_reactivation,
-            "decay_frozen": decay_frozen,
+            "decay_frozen": decay_frozen, "regrow_every": regrow_every, "regrow_fraction": regrow_fraction,
+            "regrow_until": regrow_until, "l1": l1,
         );
 
         if settings.start_density.is_some() && settings.ramp.is_none() {
             return unused("start_density", format!("method = \"{method}\""));
+        }
+        if settings.regrow_every.is_some() && settings.structure != Structure::Unstructured {
+            return unused("structure", format!("method = \"{method}\""));
         }
         let budget = settings.budget();
         if budget == Budget::Global {
@@ -230,6 +276,20 @@ impl SparsitySettings {
             let key = "density";
             return Err(SettingsError::Missing { method, key });
         }
+        for (key, value, most) in [
+            (
+                "regrow_fraction",
+                settings.regrow_fraction,
+                1.0 - f64::EPSILON,
+            ),
+            ("l1", settings.l1, 1.0),
+        ] {
+            if let Some(value) = value
+                && !(value > 0.0 && value <= most)
+            {
+                return Err(SettingsError::Fraction { key, value });
+            }
+        }
         Ok(settings)
     }
 
@@ -239,6 +299,16 @@ impl SparsitySettings {
     /// [`SettingsError`] if a key is missing, does nothing or is out of its range, or the phases do not fit.
     pub fn plan(&self, timeline: Timeline) -> Result<Plan, SettingsError> {
         plan(&self.resolved()?, timeline)
+    }
+
+    /// What ranks the weights in a run of this seed: methods that start from a random mask draw it by the seed, unless `score` is
+    /// random with a seed of its own.
+    pub fn score_of(&self, seed: u64) -> Score {
+        match self.score {
+            Score::Random { seed } => Score::Random { seed },
+            _ if self.method.starts_random() => Score::Random { seed },
+            score => score,
+        }
     }
 
     /// What becomes of values and slots at flips: what is set, else the method's default.
@@ -305,7 +375,19 @@ mod tests {
 
     #[test]
     fn what_is_resolved_can_be_run_again() {
-        for method in ["dense", "one_shot", "gradual", "dsd", "iht", "ac_dc"] {
+        for method in [
+            "dense",
+            "one_shot",
+            "gradual",
+            "dsd",
+            "iht",
+            "ac_dc",
+            "static_random",
+            "set",
+            "rigl",
+            "l1",
+            "small_dense",
+        ] {
             let density = if method == "dense" {
                 ""
             } else {
@@ -357,6 +439,14 @@ mod tests {
             ("method = \"iht\"\nfloor = 0.1", "floor"),
             ("method = \"iht\"\nlayers = { a = 0.1 }", "layers"),
             ("method = \"iht\"\ndecay_frozen = true", "decay_frozen"),
+            ("method = \"iht\"\nl1 = 0.1", "l1"),
+            (
+                "method = \"static_random\"\nregrow_every = \"5it\"",
+                "regrow_every",
+            ),
+            ("method = \"rigl\"\nwarmup = \"10%\"", "warmup"),
+            ("method = \"set\"\nstructure = \"2:4\"", "structure"),
+            ("method = \"small_dense\"\nbudget = \"erk\"", "budget"),
         ] {
             let error = parse(&format!("{text}\ndensity = 0.1"))
                 .resolved()

@@ -3,7 +3,12 @@
 use proptest::prelude::*;
 use skinny_sparsity::{Duration, Edge, Method, Ramp, SettingsError, SparsitySettings, Timeline};
 
-const METHODS: [Method; 6] = [
+const METHODS: [Method; 11] = [
+    Method::StaticRandom,
+    Method::Set,
+    Method::Rigl,
+    Method::L1,
+    Method::SmallDense,
     Method::Dense,
     Method::OneShot,
     Method::Gradual,
@@ -236,7 +241,7 @@ fn presets_stay_valid_when_the_number_of_epochs_changes() {
                 let plan =
                     plan.unwrap_or_else(|error| panic!("{method}, {epochs} epochs: {error}"));
                 assert_eq!(plan.total_steps(), steps_per_epoch * epochs);
-                let sparse = !matches!(method, Method::Dense | Method::Dsd);
+                let sparse = !(method.never_sparse() || method == Method::Dsd);
                 assert_eq!(plan.final_density(), if sparse { 0.1 } else { 1.0 });
             }
         }

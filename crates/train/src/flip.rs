@@ -1,9 +1,11 @@
 //! Flips: the algebra of `skinny-sparsity` applied to the state of an engine.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use skinny_sparsity::{
-    Edge, LayerState, LayerTransition, Mask, Previous, ProjectError, Ranked, Transition, project,
-    reactivate, regrow, resolve, threshold,
+    Edge, LayerState, LayerTransition, Mask, Method, Previous, ProjectError, Ranked, Score,
+    Transition, project, random_scores, reactivate, regrow, resolve, threshold,
 };
 
 use crate::checkpoint::Memory;
@@ -47,11 +49,16 @@ impl FlipRecord {
     }
 }
 
+/// What ranks the weights at a threshold.
+fn score(resolved: &Resolved) -> Score {
+    resolved.recipe.sparsity.score_of(resolved.recipe.seed)
+}
+
 /// Whether an edge ranks by gradients, which the engine has to compute first.
 pub(crate) fn needs_gradients(resolved: &Resolved, edge: Edge) -> bool {
     match edge {
-        Edge::Threshold { .. } => resolved.recipe.sparsity.score.needs_gradients(),
-        Edge::Regrow { .. } => true,
+        Edge::Threshold { .. } => score(resolved).needs_gradients(),
+        Edge::Regrow { .. } => resolved.recipe.sparsity.method == Method::Rigl,
         Edge::Reactivate | Edge::Finish => false,
     }
 }
@@ -73,12 +80,19 @@ pub(crate) fn apply(
     let (masks, density) = match edge {
         Edge::Threshold { density } => (targets(resolved, &layers, density, step)?, density),
         Edge::Regrow { fraction } => {
-            let masks = layers.iter().map(|layer| {
-                let gradient = layer.gradient.as_deref().unwrap_or_default();
+            let masks = layers.iter().enumerate().map(|(number, layer)| {
+                // RigL grows where the gradient is largest, SET anywhere.
+                let growth = match &layer.gradient {
+                    Some(gradient) => Cow::Borrowed(&gradient[..]),
+                    None => {
+                        let (seed, weights) = (resolved.recipe.seed, layer.weights.len());
+                        random_scores(seed, step as u64, number as u64, weights).into()
+                    }
+                };
                 let grown = layer
                     .mask
                     .as_ref()
-                    .map(|mask| regrow(&layer.weights, gradient, mask, fraction));
+                    .map(|mask| regrow(&layer.weights, &growth, mask, fraction));
                 grown.transpose().map_err(|error| infinite(step, &error))
             });
             let density = resolved.plan.at(step).density();
@@ -196,11 +210,10 @@ fn targets(
     step: usize,
 ) -> Result<Vec<Option<Mask>>, TrainError> {
     let sparsity = &resolved.recipe.sparsity;
+    let ranking = score(resolved);
     let scores: Vec<_> = (layers.iter().enumerate())
         .map(|(number, layer)| {
-            let score = sparsity
-                .score
-                .of(&layer.weights, layer.gradient.as_deref(), number as u64);
+            let score = ranking.of(&layer.weights, layer.gradient.as_deref(), number as u64);
             score.expect("gradients are read when they are ranked")
         })
         .collect();

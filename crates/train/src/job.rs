@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use skinny_data::DataRoots;
 use skinny_model::{PackOptions, Unpacked};
-use skinny_network::{Tensor, Tensors};
+use skinny_network::{Preprocess, Tensor, Tensors};
 
 use crate::engine::cpu::CpuEngine;
 use crate::engine::{Engine, Section};
@@ -220,7 +220,11 @@ impl Job {
         }
         let model = Unpacked {
             network: self.resolved.network.clone(),
-            preprocess: self.material.preprocess.clone(),
+            preprocess: Preprocess {
+                // A whitening matrix is no part of the network's size.
+                zca: None,
+                ..self.material.preprocess.clone()
+            },
             tensors,
             masks,
         };

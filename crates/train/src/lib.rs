@@ -21,12 +21,18 @@ mod recipe;
 mod resolved;
 mod run_folder;
 mod schedule;
+mod shrink;
 mod size;
+mod thinner;
 mod trained;
 mod trainer;
 mod weights;
 
 pub use benchmark::{LayerTime, StepBenchmark};
+mod whitening;
+
+#[doc(hidden)]
+pub use checkpoint::decode_checkpoint;
 pub use engine::cpu::CpuEngine;
 pub use engine::{Engine, EngineSettings, Examples, Factors, Outcome, Section};
 pub use error::{RecipeError, TrainError};
@@ -38,8 +44,8 @@ pub use optimizer::{Optimizer, OptimizerKind};
 pub use outcome::{Mistake, Predictions};
 pub use progress::{Best, CSV_HEADER, EpochRow, Progress};
 pub use recipe::{
-    BUILT_IN, BuiltIn, DataSettings, FactorSettings, NetworkSettings, PhaseRates, Recipe,
-    TrainSettings,
+    BUILT_IN, BuiltIn, DataSettings, FactorSettings, NetworkSettings, Normalize, PhaseRates,
+    Recipe, TrainSettings,
 };
 pub use resolved::Resolved;
 pub use run_folder::{RunFolder, Summary, Twin};

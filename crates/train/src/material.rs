@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use skinny_data::{Augment, DataRoots, Dataset, LoadOptions, Split, load};
-use skinny_network::{Graph, Preprocess, shape_text};
+use skinny_network::{Gcn, Graph, Preprocess, shape_text};
 
-use crate::{Recipe, RecipeError, TrainError};
+use crate::recipe::Normalize;
+use crate::{Recipe, RecipeError, TrainError, whitening};
 
 /// What a run learns from and is measured on.
 #[derive(Clone, Debug)]
@@ -23,6 +24,13 @@ pub struct Material {
 }
 
 impl Material {
+    /// Number of pictures that a recipe lets the network of `graph` learn from, without preparing them.
+    pub fn count(recipe: &Recipe, graph: &Graph, roots: &DataRoots) -> Result<usize, TrainError> {
+        let mut recipe = recipe.clone();
+        recipe.data.normalize = Normalize::Channel;
+        Material::load(&recipe, graph, roots).map(|material| material.train.len())
+    }
+
     /// Loads what a recipe names for the network of `graph`.
     pub fn load(recipe: &Recipe, graph: &Graph, roots: &DataRoots) -> Result<Material, TrainError> {
         let settings = &recipe.data;
@@ -35,7 +43,7 @@ impl Material {
             mut train,
             mut test,
         } = load(&settings.name, roots, &options)?;
-        let preprocess = train.preprocess()?;
+        let mut preprocess = train.preprocess()?;
         if train.shape != graph.input || train.classes != graph.output[0] {
             return Err(TrainError::Mismatch {
                 data: settings.name.clone(),
@@ -45,6 +53,15 @@ impl Material {
                 expected: shape_text(&graph.input),
                 outputs: graph.output[0],
             });
+        }
+        match settings.normalize {
+            Normalize::Channel => {}
+            Normalize::Gcn => {
+                preprocess.mean = Vec::new();
+                preprocess.std = Vec::new();
+                preprocess.gcn = Some(Gcn::default());
+            }
+            Normalize::GcnZca => whitening::attach(&train, &mut preprocess)?,
         }
         let mut validation = None;
         if settings.validation > 0 {
@@ -57,6 +74,9 @@ impl Material {
         }
         if let Some(most) = settings.test {
             test = first("data.test", test, most)?;
+        }
+        for set in [&mut train, &mut test].into_iter().chain(&mut validation) {
+            whitening::prepare(set, &preprocess)?;
         }
         Ok(Material {
             train: Arc::new(train),

@@ -17,7 +17,7 @@ use crate::files;
 use crate::outcome::Predictions;
 use crate::progress::{CSV_HEADER, Progress};
 use crate::resolved::Resolved;
-use crate::{Recipe, TrainError};
+use crate::{Recipe, TrainError, whitening};
 
 const RECIPE: &str = "recipe.toml";
 const MASKS: &str = "masks.safetensors";
@@ -60,7 +60,7 @@ pub struct Summary {
     pub nonzeros: usize,
     /// Bytes of all parameters as f32.
     pub dense_bytes: u64,
-    /// Bytes of the `.skinny` file of the fewest bytes that keeps every bit.
+    /// Bytes of the `.skinny` file of the fewest bytes that keeps every bit, without a whitening matrix.
     pub packed_bytes: u64,
     /// Epoch of `best`, from 1.
     pub best_epoch: Option<usize>,
@@ -194,11 +194,20 @@ impl RunFolder {
     /// What is done to a picture before the first layer.
     pub fn preprocess(&self) -> Result<Preprocess, TrainError> {
         let path = self.path.join("preprocess.json");
-        serde_json::from_str(&files::read_text(&path)?).map_err(|error| TrainError::Read {
-            path,
-            reason: error.to_string(),
-            cure: "train the run again".into(),
-        })
+        let refuse = |reason: String, cure: String| TrainError::Read {
+            path: path.clone(),
+            reason,
+            cure,
+        };
+        let mut preprocess = serde_json::from_str(&files::read_text(&path)?)
+            .map_err(|error| refuse(error.to_string(), "train the run again".into()))?;
+        if !whitening::recall(&mut preprocess) {
+            return Err(refuse(
+                "the whitening that it names is not in the cache of this user".into(),
+                format!("fit it again with `skinny eval {}`", self.path.display()),
+            ));
+        }
+        Ok(preprocess)
     }
 
     /// The weights `which` (`last` or `best`) with network, preprocessing and masks: all that the finished network is.

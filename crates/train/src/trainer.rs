@@ -16,6 +16,7 @@ use crate::material::Material;
 use crate::progress::{Best, EpochRow, Progress};
 use crate::resolved::Resolved;
 use crate::run_folder::RunFolder;
+use crate::shrink::shrink;
 
 /// What a run tells while it goes on.
 #[derive(Clone, Debug)]
@@ -140,19 +141,20 @@ impl<'a> Trainer<'a> {
         };
         while self.progress.step < total {
             let step = self.progress.step;
-            if let Some(edge) = self.resolved.plan.edge(step) {
-                self.flip(edge, step, observe)?;
-                lap(&mut self.progress);
-            }
             let batch = loader
                 .next()
                 .expect("the loader has a batch for every step of the plan")?;
+            if let Some(edge) = self.resolved.plan.edge(step) {
+                self.flip(edge, step, &batch, observe)?;
+                lap(&mut self.progress);
+            }
             let rate = self.resolved.rate(step);
             let outcome = self
                 .engine
                 .train_step(examples(&batch), rate as f32, step as u64);
             drop(batch);
             self.refuse_infinities(step, outcome)?;
+            shrink(self.resolved, self.engine, step, rate);
             self.progress.epoch.add(outcome);
             self.progress.step = step + 1;
             self.progress.epoch_seconds += lap(&mut self.progress);
@@ -206,20 +208,25 @@ impl<'a> Trainer<'a> {
         &mut self,
         edge: Edge,
         step: usize,
+        batch: &Batch,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), TrainError> {
         let first = examples(&self.probe.batches[0]);
         let before = self.engine.evaluate(first);
         let with_gradients = flip::needs_gradients(self.resolved, edge);
+        let regrows = matches!(edge, Edge::Regrow { .. });
         if with_gradients {
-            self.engine.gradients(first, step as u64);
+            // Regrowth happens often, so it must not look at the same few pictures each time.
+            let batch = if regrows { examples(batch) } else { first };
+            self.engine.gradients(batch, step as u64);
         }
         let flipped = flip::apply(self.resolved, self.engine, &mut self.memory, edge, step)?;
         let Some(mut record) = flipped else {
             return Ok(());
         };
-        // Computing gradients moves the running statistics; a flip that changes nothing does not.
-        if with_gradients || record.changed() {
+        // Computing gradients moves the running statistics; a flip that changes nothing does not. Regrown weights start
+        // from zero, and change the statistics no more than a step does.
+        if !regrows && (with_gradients || record.changed()) {
             self.reestimate();
         }
         let after = self.engine.evaluate(examples(&self.probe.batches[0]));

@@ -21,8 +21,8 @@ pub fn plan(arguments: &RecipeArguments, output: Output) -> Result<(), Failure> 
 /// Pictures to learn from: counted where the data is here, else as the catalogue has it.
 fn training_images(recipe: &Recipe, arguments: &RecipeArguments) -> Result<usize, Failure> {
     let graph = recipe.network()?.graph()?;
-    match Material::load(recipe, &graph, &DataRoots::new(arguments.data.as_deref())) {
-        Ok(material) => Ok(material.train.len()),
+    match Material::count(recipe, &graph, &DataRoots::new(arguments.data.as_deref())) {
+        Ok(count) => Ok(count),
         Err(TrainError::Data(DataError::Missing { .. })) => {
             let known = catalog::find(&recipe.data.name)?;
             let all = known.train.ok_or_else(|| {

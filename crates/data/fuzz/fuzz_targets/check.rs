@@ -1,5 +1,9 @@
 //! What must hold for any bytes; the fuzz targets and the replay of their corpus share it.
 
+use std::fs;
+
+use skinny_data::catalog::unpack_bytes;
+use skinny_data::cifar::{self, Labels};
 use skinny_data::{decode_picture, idx::decode_bytes};
 use skinny_network::Preprocess;
 
@@ -49,4 +53,69 @@ pub fn picture(bytes: &[u8]) -> bool {
         Err(error) => one_line(&error.to_string()),
     }
     true
+}
+
+/// A file of CIFAR is an error in one line, or pictures whose classes there are: `true`. As names of classes, the
+/// same bytes are an error in one line, or one name per class.
+pub fn cifar(bytes: &[u8]) -> bool {
+    let mut accepted = false;
+    for labels in [Labels::Ten, Labels::Coarse, Labels::Fine] {
+        match cifar::decode(bytes, labels) {
+            Ok(records) => {
+                assert_eq!(records.pixels.len(), records.labels.len() * 3072);
+                assert!((records.labels.iter()).all(|label| (*label as usize) < labels.classes()));
+                accepted = true;
+            }
+            Err(reason) => one_line(&reason),
+        }
+        match cifar::names(bytes, labels) {
+            Ok(names) => {
+                assert_eq!(names.len(), labels.classes());
+                names.iter().for_each(|name| one_line(name));
+                accepted = true;
+            }
+            Err(reason) => one_line(&reason),
+        }
+    }
+    accepted
+}
+
+/// An archive is an error in one line that leaves at most what was right in it, or the two expected files: `true`.
+/// Nothing else is ever written.
+pub fn archive(bytes: &[u8]) -> bool {
+    let parent = std::env::temp_dir().join(format!(
+        "skinny-fuzz-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    let folder = parent.join("inner");
+    fs::create_dir_all(&folder).unwrap();
+    let result = unpack_bytes(bytes, &folder);
+    let names = |folder: &std::path::Path| -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&parent), ["inner"]);
+    let found = names(&folder);
+    assert!((found.iter()).all(|name| name == "a.bin" || name == "names.txt"));
+    if found.iter().any(|name| name == "a.bin") {
+        assert_eq!(fs::read(folder.join("a.bin")).unwrap(), b"content");
+    }
+    let accepted = match result {
+        Ok(()) => {
+            assert_eq!(found, ["a.bin", "names.txt"]);
+            assert!(fs::metadata(folder.join("names.txt")).unwrap().len() <= 100);
+            true
+        }
+        Err(reason) => {
+            one_line(&reason);
+            false
+        }
+    };
+    fs::remove_dir_all(&parent).unwrap();
+    accepted
 }

@@ -25,6 +25,8 @@ mod verify;
 pub use error::{CatalogError, MirrorFailure};
 pub use fetch::{FetchOptions, Progress, fetch};
 pub use known::sets;
+#[doc(hidden)]
+pub use unpack::unpack_bytes;
 pub use verify::{FileState, State, verify};
 
 /// A set that can be asked for by name.
@@ -203,7 +205,7 @@ mod tests {
         let error = find("mnits").unwrap_err().to_string();
         assert_eq!(
             error,
-            "unknown data set \"mnits\"; known are glyphs, mnist, fashion-mnist, cifar10, cifar100, folder"
+            "unknown data set \"mnits\"; known are glyphs, mnist, fashion-mnist, cifar10, cifar100, cifar100-coarse, folder"
         );
     }
 

@@ -27,18 +27,37 @@ pub(super) fn unpack(
     folder: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), CatalogError> {
+    let file = File::open(path).map_err(|error| CatalogError::read(path, error))?;
+    unpack_from(
+        io::BufReader::new(file),
+        path,
+        prefix,
+        members,
+        folder,
+        progress,
+    )
+}
+
+/// The same from the bytes of an archive; `path` is what messages call it.
+fn unpack_from(
+    source: impl Read,
+    path: &Path,
+    prefix: &str,
+    members: &[Member],
+    folder: &Path,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<(), CatalogError> {
     let fault = |reason: String| CatalogError::Archive {
         path: path.to_owned(),
         reason,
     };
     let damaged = |error: io::Error| fault(format!("it is damaged ({error})"));
-    let file = File::open(path).map_err(|error| CatalogError::read(path, error))?;
     let limit = members
         .iter()
         .map(|member| member.limit() + 1024)
         .sum::<u64>()
         + SLACK;
-    let mut archive = tar::Archive::new(GzDecoder::new(io::BufReader::new(file)).take(limit));
+    let mut archive = tar::Archive::new(GzDecoder::new(source).take(limit));
     let mut missing: Vec<&Member> = members.iter().collect();
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
@@ -72,6 +91,29 @@ pub(super) fn unpack(
         Some(member) => Err(fault(format!("it holds no {prefix}/{}", member.name()))),
         None => Ok(()),
     }
+}
+
+/// Takes "set/a.bin" (the bytes "content") and "set/names.txt" (at most 100 bytes) out of an archive into `folder`.
+/// For fuzzing and tests.
+///
+/// # Errors
+/// What is wrong.
+#[doc(hidden)]
+pub fn unpack_bytes(archive: &[u8], folder: &Path) -> Result<(), String> {
+    let members = [
+        Member::Exact(super::KnownFile {
+            name: "a.bin",
+            bytes: 7,
+            md5: "9a0364b9e99bb480dd25e1f0284c8555",
+        }),
+        Member::Text {
+            name: "names.txt",
+            limit: 100,
+        },
+    ];
+    let path = Path::new("archive");
+    unpack_from(archive, path, "set", &members, folder, &mut |_| {})
+        .map_err(|error| error.to_string())
 }
 
 fn is_member(path: &[u8], prefix: &str, name: &str) -> bool {

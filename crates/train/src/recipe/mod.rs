@@ -13,12 +13,15 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use builtin::{BUILT_IN, BuiltIn};
-pub use settings::{DataSettings, FactorSettings, NetworkSettings, PhaseRates, TrainSettings};
+pub use settings::{
+    DataSettings, FactorSettings, NetworkSettings, Normalize, PhaseRates, TrainSettings,
+};
 
 use skinny_network::{Network, Operation};
-use skinny_sparsity::{PlanError, SettingsError, SparsitySettings};
+use skinny_sparsity::{Method, PlanError, SettingsError, SparsitySettings};
 
 use crate::RecipeError;
+use crate::thinner::thinner;
 
 /// The most images of a batch: buffers for all of them are kept.
 const MOST_IMAGES: usize = 1 << 16;
@@ -129,6 +132,9 @@ impl Recipe {
             if let Some(out) = last {
                 *out = classes;
             }
+        }
+        if self.sparsity.method == Method::SmallDense {
+            network = thinner(&network, &self.sparsity)?;
         }
         Ok(network)
     }

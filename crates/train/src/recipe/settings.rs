@@ -27,6 +27,9 @@ pub struct DataSettings {
     /// Random changes of training pictures, e.g. `["shift:2", "mirror", "affine:10,0.1,5"]`.
     #[serde(default)]
     pub augment: Vec<String>,
+    /// What makes the values of pictures comparable.
+    #[serde(default, skip_serializing_if = "is_channel")]
+    pub normalize: Normalize,
     /// Training pictures held out, on which `best` is chosen.
     #[serde(default)]
     pub validation: usize,
@@ -36,6 +39,23 @@ pub struct DataSettings {
     /// Only the first so many test pictures; all without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<usize>,
+}
+
+/// What makes the values of pictures comparable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalize {
+    /// Each channel minus its mean, divided by its standard deviation over the training set.
+    #[default]
+    Channel,
+    /// Global contrast normalization of each picture.
+    Gcn,
+    /// The same, and ZCA whitening fitted to the training set; random changes work on whitened pictures.
+    GcnZca,
+}
+
+fn is_channel(normalize: &Normalize) -> bool {
+    *normalize == Normalize::Channel
 }
 
 fn default_batch() -> usize {

@@ -27,11 +27,22 @@ const GRADUAL: &str =
     "method = 'gradual', density = 0.1, thresholds = 5, score = 'magnitude_times_gradient'";
 
 /// The networks, optimizers and policies that are stopped and resumed, and given other numbers of threads.
-const CASES: [(&str, &str, &str); 4] = [
+const CASES: [(&str, &str, &str); 7] = [
     ("plain", SGD, RAMP),
     ("plain", ADAMW, SAVED),
     ("normed", ADAMW, GRADUAL),
     ("normed", SGD, "method = 'ac_dc', density = 0.3"),
+    (
+        "normed",
+        ADAMW,
+        "method = 'rigl', density = 0.2, regrow_every = '5it'",
+    ),
+    (
+        "plain",
+        SGD,
+        "method = 'set', density = 0.2, regrow_every = '5it'",
+    ),
+    ("plain", SGD, "method = 'l1', density = 0.2, l1 = 0.02"),
 ];
 
 #[test]
@@ -77,7 +88,7 @@ fn a_run_stopped_around_its_flips_ends_with_the_same_bits() {
             .filter(|(_, edge)| *edge != Edge::Finish)
             .map(|(step, _)| *step)
             .collect();
-        assert!(flips.len() >= 3, "{flips:?}");
+        assert!(flips.len() >= 3 || sparsity.contains("'l1'"), "{flips:?}");
         for flip in flips {
             for stop in [flip, flip + 1] {
                 let out = format!("stopped-{stop}");

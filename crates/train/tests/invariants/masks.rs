@@ -5,11 +5,12 @@ use std::sync::atomic::AtomicBool;
 
 use skinny_network::Graph;
 use skinny_sparsity::{
-    Budget, FlipPolicy, Mask, Phase, Reactivated, SlotsAtReactivation, SlotsAtThreshold, resolve,
+    Budget, Edge, FlipPolicy, Mask, Method, Phase, Reactivated, SlotsAtReactivation,
+    SlotsAtThreshold, resolve,
 };
 use skinny_train::{
-    CpuEngine, Engine, Examples, Material, Outcome, Resolved, RunFolder, Section, Trainer,
-    initialize,
+    CpuEngine, Engine, Examples, FlipRecord, Material, Outcome, Resolved, RunFolder, Section,
+    Trainer, initialize,
 };
 
 use super::small::Place;
@@ -31,6 +32,9 @@ struct Watched {
     before: Vec<Before>,
     thresholds: usize,
     reactivations: usize,
+    /// The gradients that were asked for since the last step, of each thresholded parameter.
+    gradients: Vec<Vec<f32>>,
+    regrown: usize,
 }
 
 impl Watched {
@@ -109,6 +113,33 @@ impl Watched {
         }
     }
 
+    /// A replacement drops the least weights of the support and lets the largest gradients of the others grow, if there are
+    /// gradients; all of it by sorting whole lists.
+    fn check_regrowth(&mut self, parameter: usize, position: usize, fraction: f64) {
+        let (before, after) = (&self.before[position], self.kept(parameter));
+        let ranked = |mut indices: Vec<usize>, values: &[f32]| -> Vec<usize> {
+            indices.sort_by(|&a, &b| values[b].abs().total_cmp(&values[a].abs()).then(a.cmp(&b)));
+            indices
+        };
+        let support = (0..after.len()).filter(|&i| before.kept[i]).collect();
+        let support = ranked(support, &before.weights);
+        let k = support.len();
+        let replaced = ((fraction * k as f64).round() as usize).min(k - 1);
+        let stays = &support[..k - replaced];
+        assert!(stays.iter().all(|&i| after[i]), "the largest stay");
+        let grown: Vec<usize> = (0..after.len())
+            .filter(|i| after[*i] && !stays.contains(i))
+            .collect();
+        assert_eq!(grown.len(), replaced);
+        self.regrown += replaced;
+        if let Some(gradient) = self.gradients.get(position) {
+            let others = (0..after.len()).filter(|i| !stays.contains(i)).collect();
+            let mut expected = ranked(others, gradient)[..replaced].to_vec();
+            expected.sort_unstable();
+            assert_eq!(grown, expected, "the largest gradients grow");
+        }
+    }
+
     /// Each layer keeps exactly its k, and what it does not keep is bit-zero and has frozen slots.
     fn check_support(&self, step: usize) {
         let sparsity = &self.resolved.recipe.sparsity;
@@ -151,7 +182,11 @@ impl Engine for Watched {
         let thresholded = self.resolved.thresholded.clone();
         for (position, &parameter) in thresholded.iter().enumerate() {
             self.check_flip(parameter, position);
+            if let Some(Edge::Regrow { fraction }) = self.resolved.plan.edge(step as usize) {
+                self.check_regrowth(parameter, position, fraction);
+            }
         }
+        self.gradients.clear();
         let frozen: Vec<_> = thresholded.iter().map(|&p| self.slots(p)).collect();
         let outcome = self.engine.train_step(examples, lr, step);
         self.check_support(step as usize);
@@ -176,7 +211,12 @@ impl Engine for Watched {
         self.engine.graph()
     }
     fn gradients(&mut self, examples: Examples<'_>, step: u64) -> Outcome {
-        self.engine.gradients(examples, step)
+        let outcome = self.engine.gradients(examples, step);
+        let thresholded = self.resolved.thresholded.iter();
+        self.gradients = thresholded
+            .map(|&parameter| self.read(Section::Gradients, parameter))
+            .collect();
+        outcome
     }
     fn evaluate(&mut self, examples: Examples<'_>) -> Outcome {
         self.engine.evaluate(examples)
@@ -229,12 +269,16 @@ fn watch(network: &str, train: &str, sparsity: &str) -> (usize, usize) {
         resolved: resolved.clone(),
         thresholds: 0,
         reactivations: 0,
+        gradients: Vec::new(),
+        regrown: 0,
     };
     let folder = RunFolder::create(Some(&place.path("run")), &resolved).unwrap();
     Trainer::start(&resolved, &material, &mut watched, &folder)
         .unwrap()
         .run(&mut |_| {}, &AtomicBool::new(false))
         .unwrap();
+    let regrows = matches!(recipe.sparsity.method, Method::Set | Method::Rigl);
+    assert_eq!(watched.regrown > 0, regrows);
     (watched.thresholds, watched.reactivations)
 }
 
@@ -257,6 +301,67 @@ fn what_is_dropped_is_zero_and_slots_follow_every_policy() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_static_mask_is_random_and_stays() {
+    for network in ["plain", "normed"] {
+        let sparsity = "method = 'static_random', density = 0.1";
+        assert_eq!(watch(network, SGD, sparsity), (0, 0));
+        // The mask comes from the seed, not from the weights.
+        let place = Place::new();
+        let mut recipe = place.recipe(network, SGD, sparsity);
+        let mut masks = |seed: u64, out: &str| {
+            recipe.seed = seed;
+            place.run(&recipe, out, 1);
+            std::fs::read(place.path(out).join("masks.safetensors")).unwrap()
+        };
+        let (first, other) = (masks(1, "first"), masks(2, "other"));
+        assert!(first != other);
+        assert!(first == masks(1, "again"));
+    }
+}
+
+#[test]
+fn a_penalty_draws_weights_to_zero_until_the_threshold() {
+    let place = Place::new();
+    let norms = |sparsity: &str, out: &str| -> (f64, usize) {
+        let recipe = place.recipe("plain", SGD, sparsity);
+        let summary = place.run(&recipe, out, 1);
+        let flips = std::fs::read_to_string(place.path(out).join("flips.jsonl")).unwrap();
+        let flip: FlipRecord = serde_json::from_str(flips.lines().next().unwrap()).unwrap();
+        let dropped = flip
+            .transition
+            .layers
+            .iter()
+            .map(|layer| layer.dropped_norm.powi(2));
+        (dropped.sum::<f64>().sqrt(), summary.nonzeros)
+    };
+    let (plain, kept) = norms("method = 'one_shot', density = 0.1", "plain");
+    let (drawn, as_many) = norms("method = 'l1', density = 0.1, l1 = 0.05", "drawn");
+    assert_eq!(kept, as_many);
+    assert!(drawn < 0.85 * plain, "{drawn} {plain}");
+    let (weak, _) = norms("method = 'l1', density = 0.1, l1 = 1e-12", "weak");
+    assert!((weak - plain).abs() < 1e-3 * plain, "{weak} {plain}");
+}
+
+#[test]
+fn a_small_dense_network_has_as_many_parameters_as_the_sparse_one() {
+    let place = Place::new();
+    for network in ["plain", "normed"] {
+        let run = |sparsity: &str, out: &str| {
+            place.run(
+                &place.recipe(network, SGD, sparsity),
+                &format!("{network}-{out}"),
+                1,
+            )
+        };
+        let sparse = run("method = 'one_shot', density = 0.3", "sparse");
+        let small = run("method = 'small_dense', density = 0.3", "small");
+        assert_eq!((small.density, small.parameters), (1.0, small.nonzeros));
+        assert!(small.parameters <= sparse.nonzeros);
+        assert!(small.parameters as f64 > 0.7 * sparse.nonzeros as f64);
     }
 }
 
@@ -284,6 +389,14 @@ fn every_method_and_budget_keeps_exactly_k() {
         ),
         (
             "method = 'iht', density = 0.4, budget = 'per_layer', layers = { 'fc*' = 0.1 }",
+            true,
+        ),
+        (
+            "method = 'rigl', density = 0.2, regrow_every = '3it', slots_at_threshold = 'keep'",
+            true,
+        ),
+        (
+            "method = 'set', density = 0.1, regrow_every = '1it', budget = 'uniform'",
             true,
         ),
     ] {
