@@ -133,6 +133,11 @@ impl Recipe {
                 *out = classes;
             }
         }
+        if self.train.init_everywhere {
+            for layer in &mut network.layers {
+                layer.init.weight = None;
+            }
+        }
         if self.sparsity.method == Method::SmallDense {
             network = thinner(&network, &self.sparsity)?;
         }

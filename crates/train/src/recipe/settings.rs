@@ -170,6 +170,8 @@ pub struct TrainSettings {
     pub ema: f64,
     /// How weights start for which the network does not say it: `{ kind = "he" }`, `"xavier"`, `"gaussian"`.
     pub init: Init,
+    /// Whether weights start by `init` even where the network says how they start.
+    pub init_everywhere: bool,
     /// Batches over which BatchNorm's statistics are re-estimated after flips and before the last save; 0 leaves them
     /// as training moved them.
     pub batchnorm_batches: usize,
@@ -202,6 +204,7 @@ impl Default for TrainSettings {
             label_smoothing: 0.0,
             ema: 0.0,
             init: Init::He {},
+            init_everywhere: false,
             batchnorm_batches: 20,
             factors: BTreeMap::new(),
             checkpoint: Duration::Epochs(1.0),
