@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use skinny::interchange::{InterchangeError, Matching, Options, Rename};
 use skinny::model::{Level, ValueKind};
 
 /// Train convolutional networks that are a fraction of the size and at least as accurate.
@@ -78,9 +79,27 @@ pub enum Verb {
   skinny export runs/mnist-lenet5-iht-20x --to lenet5.skinny
   skinny export runs/mnist-lenet5-iht-20x --to tiny.skinny --values codebook16 --verify 10000
   skinny export runs/resnet --to resnet.skinny --pack fast --fold
+  skinny export runs/resnet --to resnet.onnx --with-preprocess
+  skinny export runs/resnet --to resnet.safetensors --rename fc=classifier.0
+  skinny export runs/resnet --to masks.safetensors
 
-The ending of --to says what is written: .skinny is the packed file.")]
+The ending of --to says what is written:
+  .skinny             the packed file
+  .onnx               an ONNX model, opset 17, dense weights with their zeros
+  .safetensors        weights that load_state_dict(strict=True) of the same network in PyTorch takes
+  masks.safetensors   masks as booleans, for torch.nn.utils.prune (any name that ends in masks)")]
     Export(ExportArguments),
+    /// Take weights for a network from a file of PyTorch, ONNX or safetensors; no pickle is run.
+    #[command(after_help = "Examples:
+  skinny import weights.pt                                           the tensors of the file
+  skinny import weights.pt --network lenet5                          what would match
+  skinny import weights.pt --network lenet5 --to lenet5.safetensors
+  skinny import alexnet.pth --network my-alexnet.toml --match order --to start.safetensors
+  skinny import model.onnx --network my-net.toml --rename backbone= --rename head=fc --to start.safetensors
+
+Every parameter and every tensor has to match in name and shape, unless --no-strict is given. `skinny train --init` takes the same
+files and options.")]
+    Import(ImportArguments),
     /// Show what a packed file holds, layer by layer, and what its bytes go to.
     #[command(after_help = "Examples:
   skinny inspect lenet5.skinny
@@ -188,11 +207,14 @@ pub struct TrainArguments {
     /// What to compute on.
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
-    /// Start from these weights (safetensors, names and shapes of the network) instead of random ones.
+    /// Start from these weights (safetensors, PyTorch's .pt or ONNX) instead of random ones.
     #[arg(long, value_name = "WEIGHTS")]
     pub init: Option<PathBuf>,
+    /// How the weights of --init match.
+    #[command(flatten)]
+    pub matching: MatchArguments,
     /// Go on with an interrupted run.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "settings", "out", "seed", "seeds", "init", "with_dense"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "settings", "out", "seed", "seeds", "init", "with_dense", "by", "rename", "no_strict"])]
     pub resume: Option<PathBuf>,
     /// Train the dense twin too, unless a finished one is there.
     #[arg(long)]
@@ -336,9 +358,15 @@ pub struct ExportArguments {
     /// What the bytes of a .skinny file are spent on.
     #[arg(long, value_enum, default_value_t = PackChoice::Small)]
     pub pack: PackChoice,
-    /// Fold each batch normalization into the layer before it.
+    /// Fold each batch normalization into the layer before it (.skinny and .onnx).
     #[arg(long)]
     pub fold: bool,
+    /// Put into an .onnx model what is done to the values of pictures: it then reads 0 to 255. Resizing stays outside.
+    #[arg(long)]
+    pub with_preprocess: bool,
+    /// Names of layers in a .safetensors file, where they are to be others; may be given several times.
+    #[arg(long, value_name = "OLD=NEW")]
+    pub rename: Vec<String>,
     /// Compare what was written with what was given, on so many test pictures.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub verify: Option<u32>,
@@ -351,6 +379,64 @@ pub struct ExportArguments {
     /// Threads to compute with [default: all cores].
     #[arg(long)]
     pub threads: Option<usize>,
+}
+
+/// How tensors of a file match the parameters of a network.
+#[derive(Debug, Args)]
+pub struct MatchArguments {
+    /// Whether tensors are matched with parameters by their names or one after the other [default: name].
+    #[arg(long = "match", value_enum, value_name = "BY")]
+    pub by: Option<MatchChoice>,
+    /// Another beginning for names of the file, before they are matched; `module=` takes one away. May be given several times.
+    #[arg(long, value_name = "OLD=NEW")]
+    pub rename: Vec<String>,
+    /// Take what matches, and say what does not.
+    #[arg(long)]
+    pub no_strict: bool,
+}
+
+impl MatchArguments {
+    /// Whether one of them was given.
+    pub fn any(&self) -> bool {
+        self.by.is_some() || !self.rename.is_empty() || self.no_strict
+    }
+
+    /// As the library takes them.
+    pub fn options(&self) -> Result<Options, InterchangeError> {
+        Ok(Options {
+            matching: match self.by {
+                Some(MatchChoice::Order) => Matching::Order,
+                Some(MatchChoice::Name) | None => Matching::Name,
+            },
+            rename: Rename::parse(&self.rename)?,
+            strict: !self.no_strict,
+        })
+    }
+}
+
+/// What tensors are matched by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MatchChoice {
+    /// The names.
+    Name,
+    /// The order; shapes must agree.
+    Order,
+}
+
+/// Arguments of `skinny import`.
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// A file of weights: safetensors, PyTorch's .pt or .pth, or ONNX.
+    pub file: PathBuf,
+    /// The network that the weights are for: a network of the zoo, or a network's TOML file.
+    #[arg(long)]
+    pub network: Option<String>,
+    /// The .safetensors file to write, with the names of the network.
+    #[arg(long, value_name = "FILE", requires = "network")]
+    pub to: Option<PathBuf>,
+    /// How they match.
+    #[command(flatten)]
+    pub matching: MatchArguments,
 }
 
 /// How values are stored.

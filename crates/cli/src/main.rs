@@ -56,6 +56,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         Verb::Bench(bench) => commands::bench::bench(bench, output),
         Verb::Export(export) => commands::export::export(export, output),
+        Verb::Import(import) => commands::import::import(import, output),
         Verb::Inspect { file, plots } => commands::inspect::inspect(file, plots.as_deref(), output),
         Verb::Report { runs, out } => commands::report::report(runs, out.as_deref(), output),
         Verb::Data { verb } => commands::data::data(verb, output),

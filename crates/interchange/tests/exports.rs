@@ -5,8 +5,13 @@ mod python;
 #[path = "support/weights.rs"]
 mod weights;
 
-use skinny_interchange::{OnnxOptions, Rename, Source, state_dict_to_bytes, to_onnx};
+use std::path::Path;
+
+use skinny_interchange::{
+    OnnxOptions, Rename, Source, masks_to_bytes, state_dict_to_bytes, to_onnx,
+};
 use skinny_network::{Network, zoo_names};
+use skinny_sparsity::Mask;
 
 #[test]
 fn pytorch_loads_every_network_of_the_zoo_and_agrees_with_onnx_runtime() {
@@ -46,4 +51,36 @@ fn weights_come_back_bit_for_bit_from_every_format() {
             }
         }
     }
+}
+
+#[test]
+fn the_python_of_the_documentation_works() {
+    let Some(found) = python::find(&["torch", "onnxruntime", "safetensors"]) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let graph = Network::load("lenet5").unwrap().graph().unwrap();
+    let weights = weights::weights(&graph);
+    let kept: Vec<_> = (graph.parameters.iter())
+        .filter(|parameter| parameter.role.thresholded())
+        .map(|parameter| {
+            let values = &weights.get(&parameter.name).unwrap().data;
+            (parameter, Mask::from_fn(values.len(), |i| values[i] != 0.0))
+        })
+        .collect();
+    let masks = (kept.iter()).map(|(parameter, mask)| (&*parameter.name, &*parameter.shape, mask));
+    let masks = masks_to_bytes(masks, &Rename::default()).unwrap();
+    let state = state_dict_to_bytes(&graph, &weights, &Rename::default()).unwrap();
+    let model = to_onnx(&graph, &weights, &OnnxOptions::default()).unwrap();
+    for (name, bytes) in [
+        ("masks.safetensors", masks),
+        ("lenet5.safetensors", state),
+        ("lenet5.onnx", model),
+    ] {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/interchange.md");
+    let arguments = [page.as_os_str(), folder.path().as_os_str()];
+    let told = python::run(&found, "run_docs.py", &arguments);
+    assert!(told.contains("works"), "{told}");
 }

@@ -110,8 +110,13 @@ impl NewPart {
     }
 }
 
-/// Writes a file; the same bytes for the same content. Wider types come first, so that every part is aligned to its type.
-pub(crate) fn write(text: &BTreeMap<&str, String>, mut parts: Vec<NewPart>) -> Vec<u8> {
+/// Writes a file of at least so many bytes; the same bytes for the same content. Wider types come first, so that every part is
+/// aligned to its type.
+pub(crate) fn write(
+    text: &BTreeMap<&str, String>,
+    mut parts: Vec<NewPart>,
+    least: usize,
+) -> Vec<u8> {
     parts.sort_by(|a, b| {
         (b.dtype.bitsize().cmp(&a.dtype.bitsize())).then_with(|| a.name.cmp(&b.name))
     });
@@ -131,7 +136,8 @@ pub(crate) fn write(text: &BTreeMap<&str, String>, mut parts: Vec<NewPart>) -> V
     let mut header =
         serde_json::to_vec(&Entries { text, infos }).expect("names, numbers and text are JSON");
     // The length field of eight bytes comes before the header.
-    header.resize((8 + header.len()).next_multiple_of(ALIGNMENT) - 8, b' ');
+    let start = (8 + header.len()).max(least.saturating_sub(end));
+    header.resize(start.next_multiple_of(ALIGNMENT) - 8, b' ');
     let mut bytes = Vec::with_capacity(8 + header.len() + end);
     bytes.extend((header.len() as u64).to_le_bytes());
     bytes.extend(header);
@@ -159,7 +165,8 @@ impl Serialize for Entries<'_> {
 
 /// A message of a library, which may quote the file, on one line.
 fn one_line(message: &str) -> String {
-    quote(message).trim_matches('`').to_owned()
+    let quoted = quote(message);
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 #[cfg(test)]
@@ -173,15 +180,18 @@ mod tests {
             NewPart::new("x", Dtype::U8, &[3], vec![1, 2, 3]),
             NewPart::new("y", Dtype::F32, &[1, 1], vec![0; 4]),
         ];
-        let bytes = write(&text, parts.clone());
+        let bytes = write(&text, parts.clone(), 0);
         let header = Header::read(&bytes).unwrap();
         assert_eq!(header.text["a"], "b\n\"c\"");
         assert_eq!(header.parts["x"].shape, [3]);
         assert_eq!(bytes[header.parts["x"].range.clone()], [1, 2, 3]);
         assert_eq!(header.parts["y"].range.start % ALIGNMENT, 0);
-        let mut reversed = parts;
+        let mut reversed = parts.clone();
         reversed.reverse();
-        assert_eq!(write(&text, reversed), bytes);
+        assert_eq!(write(&text, reversed, bytes.len()), bytes);
+        let longer = write(&text, parts, 10_000);
+        assert_eq!(longer.len(), 10_000 + 55);
+        assert_eq!(Header::read(&longer).unwrap().parts.len(), 2);
         for length in 0..bytes.len() {
             assert!(Header::read(&bytes[..length]).is_err());
         }

@@ -16,10 +16,12 @@ use crate::read::{Data, Parts, Stored, StoredIndex, StoredValues};
 use crate::values::{ValueKind, Values, floats};
 use crate::{FORMAT, VERSION, text};
 
-/// Weights that a file may have for each of its bytes; a mask of them takes 64 times the file.
-const WEIGHTS_PER_BYTE: u64 = 512;
-/// Stored values that a file may have for each of its bytes; as f32 they take 64 times the file.
-const ENTRIES_PER_BYTE: usize = 16;
+/// Parameters that a file may have for each of its bytes; masks of them take 32 times the file.
+pub(crate) const VALUES_PER_BYTE: u64 = 256;
+/// Stored values that a file may have for each of its bytes; as f32 they take 24 times the file.
+pub(crate) const ENTRIES_PER_BYTE: usize = 6;
+/// Bytes of a network's JSON that there are at least for each of its lists and objects.
+const BYTES_PER_CONTAINER: usize = 12;
 
 /// A model that has been read and found right: nothing that is asked of it can fail any more.
 ///
@@ -73,13 +75,20 @@ impl<B: AsRef<[u8]>> Model<B> {
             return Err(ModelError::NotAModel(format!("its format is {found}")));
         }
         check_version(find(text::VERSION)?)?;
-        let network: Network = json(text::NETWORK, find(text::NETWORK)?)?;
+        let network = find(text::NETWORK)?;
+        if is_crowded(network) {
+            return Err(ModelError::TooMany {
+                what: "a network of so many lists and objects".into(),
+                bytes: file.len(),
+            });
+        }
+        let network: Network = json(text::NETWORK, network)?;
         let mut preprocess: Preprocess = json(text::PREPROCESS, find(text::PREPROCESS)?)?;
         let graph = network.graph()?;
         let shapes: BTreeMap<String, Vec<usize>> = json(text::SHAPES, find(text::SHAPES)?)?;
         check_shapes(&shapes, &graph)?;
         let values: u64 = graph.parameters.iter().map(|p| p.len() as u64).sum();
-        if values > WEIGHTS_PER_BYTE * file.len() as u64 {
+        if values > VALUES_PER_BYTE * file.len() as u64 {
             return Err(ModelError::TooMany {
                 what: format!("a network of {values} values"),
                 bytes: file.len(),
@@ -148,7 +157,7 @@ impl<B: AsRef<[u8]>> Model<B> {
 
     /// All parameters as dense tensors, with the masks of those that have an index.
     ///
-    /// This takes four bytes for every weight, dropped or not: at most 2048 times the file.
+    /// This takes four bytes for every weight, dropped or not: at most 1024 times the file.
     pub fn unpack(&self) -> Unpacked {
         let mut tensors = Tensors::new();
         let mut masks = BTreeMap::new();
@@ -202,11 +211,22 @@ fn check_shapes(shapes: &BTreeMap<String, Vec<usize>>, graph: &Graph) -> Result<
     }
 }
 
+/// Whether a description has more lists and objects than its length can have use for; each may take 700 bytes.
+fn is_crowded(network: &str) -> bool {
+    let opened = network.bytes().filter(|byte| matches!(byte, b'[' | b'{'));
+    opened.count() > 2 + network.len() / BYTES_PER_CONTAINER
+}
+
 fn json<T: serde::de::DeserializeOwned>(key: &str, text: &str) -> Result<T, ModelError> {
-    serde_json::from_str(text).map_err(|error| {
-        let reason = quote(&error.to_string());
+    let refuse = |reason: &str| {
+        let reason = quote(reason);
         ModelError::NotAModel(format!("its {key} is not readable: {reason}"))
-    })
+    };
+    // serde would take a list for an object, too.
+    if !text.starts_with('{') {
+        return Err(refuse("no JSON object"));
+    }
+    serde_json::from_str(text).map_err(|error| refuse(&error.to_string()))
 }
 
 /// Gives a whitening its tensors.
@@ -500,5 +520,21 @@ impl<'a> StoredParameter<'a> {
                 .collect(),
             StoredIndex::Rice(mask) | StoredIndex::Coded(mask) => matrix.row_starts(mask),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_network_is_crowded() {
+        let fullest = r#"{"name":"n","input":[1,1,1],"layers":[{"name":"a","type":"conv","out":1,"kernel":[1,2],"stride":[1,2],"padding":[1,2],"lr":{"bias":2},"decay":{"bias":0}},{"name":"b","type":"add","inputs":["a","a"]}]}"#;
+        assert!(!is_crowded(fullest));
+        for name in skinny_network::zoo_names() {
+            let network = Network::load(name).unwrap();
+            assert!(!is_crowded(&serde_json::to_string(&network).unwrap()));
+        }
+        assert!(is_crowded(&r#"{"a":0},"#.repeat(10)));
     }
 }

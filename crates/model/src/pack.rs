@@ -11,6 +11,7 @@ use crate::container::{self, NewPart};
 use crate::error::ModelError;
 use crate::index::gaps::Width;
 use crate::index::{Matrix, bitmask, coded, gaps, offsets_to_bytes, rice};
+use crate::model::{ENTRIES_PER_BYTE, VALUES_PER_BYTE};
 use crate::values::{NewValues, ValueKind, float_bytes};
 use crate::{FORMAT, VERSION, suffix, text};
 
@@ -82,15 +83,17 @@ pub fn pack(
             ));
         }
     }
-    let total = graph.parameters.iter().map(|p| p.len() as u64).sum();
-    let mut done = 0;
+    let total: u64 = graph.parameters.iter().map(|p| p.len() as u64).sum();
+    let (mut done, mut entries) = (0, 0);
     let mut parts = Vec::new();
     for parameter in &graph.parameters {
         let tensor = model.tensors.get(&parameter.name);
         let values = tensor.map_or(&[][..], |tensor| &tensor.data);
         if parameter.role.thresholded() {
             let mask = model.masks.get(&parameter.name);
-            parts.extend(weight(parameter, values, mask, options)?);
+            let (own, stored) = weight(parameter, values, mask, options)?;
+            parts.extend(own);
+            entries += stored;
         } else {
             parts.push(other(parameter, values, options));
         }
@@ -122,7 +125,9 @@ pub fn pack(
         ),
         (text::SHAPES, json(serde_json::to_string(&shapes))?),
     ]);
-    Ok(container::write(&text, parts))
+    // Readers refuse a file that says more than its bytes can; one of a network of nothing but zeros is made longer.
+    let least = (total / VALUES_PER_BYTE).max((entries / ENTRIES_PER_BYTE) as u64) as usize + 1;
+    Ok(container::write(&text, parts, least))
 }
 
 fn unpackable(name: &str, reason: impl Into<String>) -> ModelError {
@@ -152,13 +157,13 @@ fn other(parameter: &Parameter, values: &[f32], options: &PackOptions) -> NewPar
     }
 }
 
-/// The parts of a weight.
+/// The parts of a weight, and the number of values that they store.
 fn weight(
     parameter: &Parameter,
     values: &[f32],
     given: Option<&Mask>,
     options: &PackOptions,
-) -> Result<Vec<NewPart>, ModelError> {
+) -> Result<(Vec<NewPart>, usize), ModelError> {
     let name = &parameter.name;
     check(name, values, given, options.values)?;
     let derived;
@@ -177,22 +182,23 @@ fn weight(
     // What is stored without an index is kept exactly where it is not zero.
     let mut candidates = Vec::new();
     if full {
-        candidates.push(values_parts(name, &kept, options.level));
+        candidates.push((values_parts(name, &kept, options.level), mask.len()));
     }
     if let Some(dense) = dense(parameter, mask, &kept)
         && (given.is_none() || pattern_is(&dense[0], mask))
     {
-        candidates.push(dense);
+        candidates.push((dense, mask.len()));
     }
     if !full || candidates.is_empty() || given.is_some() {
         let (index, padded) = index_parts(name, mask, matrix, kept.kind.bits(), options.level);
         let padded = padded.map(|width| pad(&kept, mask, matrix, width));
-        let values = values_parts(name, padded.as_ref().unwrap_or(&kept), options.level);
-        candidates.push([index, values].concat());
+        let stored = padded.as_ref().unwrap_or(&kept);
+        let values = values_parts(name, stored, options.level);
+        candidates.push(([index, values].concat(), stored.symbols.len()));
     }
     Ok(candidates
         .into_iter()
-        .min_by_key(|parts| cost(parts))
+        .min_by_key(|(parts, _)| cost(parts))
         .expect("there is always an index"))
 }
 

@@ -13,14 +13,18 @@ use skinny::train::{Engine, Material, Trained};
 
 use crate::arguments::ExportArguments;
 use crate::commands::env::threads;
+use crate::commands::exchange::{self, Foreign};
 use crate::commands::source::{self, Source};
 use crate::failure::Failure;
 use crate::output::{Output, bytes, note, percent, thousands};
 
 /// What can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     /// The packed file.
     Skinny,
+    /// What another program reads.
+    Foreign(Foreign),
 }
 
 impl Target {
@@ -28,17 +32,35 @@ impl Target {
     fn of(path: &Path) -> Result<Target, Failure> {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("skinny") => Ok(Target::Skinny),
+            Some("onnx") => Ok(Target::Foreign(Foreign::Onnx)),
+            Some("safetensors") if names_masks(path) => Ok(Target::Foreign(Foreign::Masks)),
+            Some("safetensors") => Ok(Target::Foreign(Foreign::StateDict)),
+            None if names_masks(path) => Ok(Target::Foreign(Foreign::Masks)),
             _ => Err(Failure::usage(format!(
-                "--to {} has none of the endings that say what to write; end it in .skinny",
+                "--to {} has none of the endings that say what to write; end it in .skinny, .onnx or .safetensors",
                 path.display()
             ))),
         }
     }
 }
 
+fn names_masks(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    stem.is_some_and(|stem| stem.ends_with("masks"))
+}
+
 /// Writes the network of a run.
 pub fn export(arguments: &ExportArguments, output: Output) -> Result<(), Failure> {
     let target = Target::of(&arguments.to)?;
+    match target {
+        Target::Foreign(foreign) => exchange::check(arguments, foreign)?,
+        Target::Skinny if arguments.with_preprocess || !arguments.rename.is_empty() => {
+            return Err(Failure::usage(
+                "a .skinny file always has its preprocessing and the names of its network; leave --with-preprocess and --rename out",
+            ));
+        }
+        Target::Skinny => {}
+    }
     let threads = threads(arguments.threads)?;
     let source = source::open(
         &arguments.run,
@@ -47,6 +69,7 @@ pub fn export(arguments: &ExportArguments, output: Output) -> Result<(), Failure
     )?;
     match target {
         Target::Skinny => skinny(arguments, threads, source, output),
+        Target::Foreign(foreign) => exchange::export(arguments, foreign, source, output),
     }
 }
 
@@ -258,7 +281,19 @@ mod tests {
 
     #[test]
     fn endings_say_what_is_written() {
-        assert!(Target::of(Path::new("a/b.skinny")).is_ok());
+        for (path, target) in [
+            ("a/b.skinny", Target::Skinny),
+            ("b.onnx", Target::Foreign(Foreign::Onnx)),
+            ("b.safetensors", Target::Foreign(Foreign::StateDict)),
+            ("masks.safetensors", Target::Foreign(Foreign::Masks)),
+            (
+                "a/lenet5-masks.safetensors",
+                Target::Foreign(Foreign::Masks),
+            ),
+            ("masks", Target::Foreign(Foreign::Masks)),
+        ] {
+            assert_eq!(Target::of(Path::new(path)).ok(), Some(target));
+        }
         let refused = Target::of(Path::new("b.zip")).err().unwrap();
         assert!(refused.message.contains(".skinny") && refused.code == 2);
     }

@@ -46,7 +46,13 @@ pub fn train(arguments: &TrainArguments, output: Output) -> Result<(), Failure> 
     let mut recipe = Recipe::load(name, &arguments.settings)?;
     if let Some(weights) = &arguments.init {
         recipe.network.weights = Some(weights.clone());
+        recipe.network.import = arguments.matching.options()?;
+    } else if arguments.matching.any() {
+        return Err(Failure::usage(
+            "--match, --rename and --no-strict say how the weights of --init match; name a file with --init",
+        ));
     }
+    tell_matches(&recipe)?;
     match arguments.seeds {
         Some(seeds) => session.several(&recipe, seeds, arguments.out.as_deref(), with_dense),
         None => {
@@ -55,6 +61,23 @@ pub fn train(arguments: &TrainArguments, output: Output) -> Result<(), Failure> 
             session.tell(&folder, &summary)
         }
     }
+}
+
+/// Says which weights of a file are taken for which, where that is more than equal names.
+fn tell_matches(recipe: &Recipe) -> Result<(), Failure> {
+    if recipe.network.import == Default::default() {
+        return Ok(());
+    }
+    let graph = recipe.network()?.graph()?;
+    if let Some(weights) = recipe.starting_weights(&graph)? {
+        for pair in &weights.pairs {
+            note!("{pair}");
+        }
+        for line in weights.mismatches.lines() {
+            note!("{line}");
+        }
+    }
+    Ok(())
 }
 
 /// Set by the first Ctrl-C, which ends a run after its step; the second ends the program at once.

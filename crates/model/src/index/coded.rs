@@ -20,7 +20,7 @@ const START: u16 = 16;
 /// Levels of the density of a row or column, beside that of the layer: below a half, below, above, above twice that.
 const LEVELS: usize = 4;
 /// Columns that the form [`Form::Apart`] may have, which bounds what a decoder allocates.
-const MOST_COLUMNS: usize = 1 << 16;
+const MOST_COLUMNS: usize = 1 << 15;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
