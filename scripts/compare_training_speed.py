@@ -66,8 +66,10 @@ def torch_step(python, network, batch, threads, seconds, layout):
 
 def measure(arguments):
     python = python_with_torch(arguments.venv)
-    subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
-    skinny = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "skinny"
+    skinny = arguments.skinny
+    if skinny is None:
+        subprocess.run(["cargo", "build", "--release", "--quiet"], cwd=ROOT, check=True)
+        skinny = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "skinny"
     cases = []
     for item in arguments.networks.split(","):
         network, batch = item.split(":")
@@ -126,6 +128,7 @@ def main():
     parser.add_argument("--sparse", default="nin-cifar10", help="the network whose sparse phases are measured too")
     parser.add_argument("--densities", type=lambda text: [float(word) for word in text.split(",")], default=[0.25, 0.1, 0.05])
     parser.add_argument("--venv", type=Path, default=Path.home() / ".cache" / "skinny" / "peers")
+    parser.add_argument("--skinny", type=Path, help="this program instead of building one")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
