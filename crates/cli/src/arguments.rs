@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use skinny::interchange::{InterchangeError, Matching, Options, Rename};
 use skinny::model::{Level, ValueKind};
@@ -51,6 +52,13 @@ pub enum Verb {
   skinny predict runs/mnist-lenet5-iht-10x digit.png another.jpg --top 3
   skinny predict lenet5.skinny digit.png")]
     Predict(PredictArguments),
+    /// Train many runs: a grid of recipe keys and seeds, side by side or on many machines.
+    #[command(after_help = "Examples:
+  skinny sweep sweep.toml --jobs 2                      two runs at a time; give it again to go on after an interruption
+  skinny sweep sweep.toml --shard 0/4                   the first of four machines; shards are numbered from 0
+  skinny sweep sweep.toml --list                        the runs and what is there of each
+In the array of a Slurm job or an indexed Kubernetes Job the shard is that of the task, see examples/.")]
+    Sweep(SweepArguments),
     /// Show, before anything is trained, the phases and what each layer will keep.
     #[command(after_help = "Examples:
   skinny plan mnist-lenet5-iht-20x
@@ -249,6 +257,57 @@ pub struct BenchArguments {
 
 /// The largest seed that a recipe can hold, as TOML has it.
 const LARGEST_SEED: u64 = i64::MAX as u64;
+
+/// Arguments of `skinny sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArguments {
+    /// The sweep's TOML file.
+    pub sweep: PathBuf,
+    /// Where the data is; else $SKINNY_DATA, else the user's cache.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The folder of its run folders [default: runs/NAME].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Runs that are trained at the same time.
+    #[arg(long, default_value_t = 1)]
+    pub jobs: usize,
+    /// Threads of each run [default: all cores, divided among the jobs]; never changes a bit of the result.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Do only every N-th run, from number I on, 0 to N - 1.
+    #[arg(long, value_name = "I/N", value_parser = shard, conflicts_with = "shards")]
+    pub shard: Option<Shard>,
+    /// Parts that an array of jobs divides the runs into; which part this is, SLURM_ARRAY_TASK_ID or JOB_COMPLETION_INDEX says
+    /// [default: the size of the Slurm array].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..).map(|count| count as usize))]
+    pub shards: Option<usize>,
+    /// Show the runs instead of training them.
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// One of several parts of a sweep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Which, from 0.
+    pub index: usize,
+    /// Of how many.
+    pub count: usize,
+}
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let parse = |part: &str| part.trim().parse::<usize>().ok();
+    text.split_once('/')
+        .and_then(|(index, count)| {
+            Some(Shard {
+                index: parse(index)?,
+                count: parse(count)?,
+            })
+        })
+        .filter(|shard| shard.index < shard.count)
+        .ok_or_else(|| "write number and count, for example 0/4 for the first of four".to_string())
+}
 
 /// First and last seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -534,6 +593,15 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn shards_are_numbered_from_0() {
+        assert_eq!(shard("0/4"), Ok(Shard { index: 0, count: 4 }));
+        assert_eq!(shard("3/4"), Ok(Shard { index: 3, count: 4 }));
+        for wrong in ["4/4", "0/0", "1", "a/b", "/", "-1/2"] {
+            assert!(shard(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Train(train) => commands::train::train(train, output),
         Verb::Eval(eval) => commands::eval::eval(eval, output),
         Verb::Predict(predict) => commands::predict::predict(predict, output),
+        Verb::Sweep(arguments) => commands::sweep::sweep(arguments, output),
         Verb::Plan(recipe) => commands::plan::plan(recipe, output),
         Verb::Summary { network, list } => {
             commands::summary::summary(network.as_deref(), *list, output)

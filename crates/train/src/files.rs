@@ -25,6 +25,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     })
 }
 
+/// Whether a name can be that of a folder on any system, and of nothing outside: letters, digits, `-`, `_` and `.`, not first.
+pub fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !name.is_empty() && name.chars().all(plain) && !name.starts_with('.')
+}
+
 /// The name under which a file is written before it is whole.
 pub fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

@@ -107,6 +107,7 @@ impl RunFolder {
         let folder = RunFolder { path };
         folder.write_recipe(resolved).inspect_err(|_| {
             // Best effort: a folder without a run is of no use.
+            let _ = std::fs::remove_file(files::temporary(&folder.path.join(RECIPE)));
             let _ = std::fs::remove_file(folder.path.join("network.toml"));
             let _ = std::fs::remove_file(folder.weights("init"));
             let _ = std::fs::remove_dir(folder.path.join("weights"));
@@ -204,7 +205,10 @@ impl RunFolder {
         if !whitening::recall(&mut preprocess) {
             return Err(refuse(
                 "the whitening that it names is not in the cache of this user".into(),
-                format!("fit it again with `skinny eval {}`", self.path.display()),
+                format!(
+                    "starting a run of {}/recipe.toml fits it again",
+                    self.path.display()
+                ),
             ));
         }
         Ok(preprocess)
@@ -275,6 +279,11 @@ impl RunFolder {
             folder: self.path.clone(),
             reason: format!("cannot be written: {error}; {CURE}"),
         };
+        // Says that what lies beside it is a run's, should the process be killed before the recipe is there.
+        let marker = files::temporary(&self.path.join(RECIPE));
+        std::fs::create_dir_all(&self.path)
+            .and_then(|()| std::fs::write(marker, ""))
+            .map_err(|error| refuse(&error))?;
         let mut recipe = resolved.recipe.clone();
         let write = |name: &str, bytes: &[u8]| match self.write(name, bytes) {
             Err(TrainError::Write { source, .. }) => Err(refuse(&source)),
@@ -432,12 +441,16 @@ fn refuse_taken(path: &Path) -> Result<(), TrainError> {
             refuse(format!("cannot be used: {error}; choose another --out"))
         }
         Ok(entries) => {
-            // A process that was killed in its first moment may have left the recipe unfinished.
-            let unfinished = files::temporary(Path::new(RECIPE));
-            let mut others = (entries.flatten()).filter(|e| *e.file_name() != *unfinished);
-            match others.next() {
-                None => Ok(()),
-                Some(_) => refuse("is not empty; choose another --out".into()),
+            // A process that was killed in its first moment may have left what a run starts from, without its recipe.
+            let begun = files::temporary(&path.join(RECIPE)).exists();
+            let own = |name: &std::ffi::OsStr| {
+                let name = name.to_string_lossy();
+                let name = name.strip_suffix(".part").unwrap_or(&name);
+                begun && [RECIPE, "network.toml", "weights"].contains(&name)
+            };
+            match entries.flatten().all(|entry| own(&entry.file_name())) {
+                true => Ok(()),
+                false => refuse("is not empty; choose another --out".into()),
             }
         }
         Err(_) => Ok(()),
@@ -486,8 +499,11 @@ mod tests {
         let path = folder.path().join("used");
         std::fs::create_dir(&path).unwrap();
         assert!(RunFolder::check(&path).is_ok());
+        std::fs::write(path.join("network.toml"), "x").unwrap();
+        let own = RunFolder::check(&path).unwrap_err().to_string();
+        assert!(own.contains("not empty"), "a file of the user's: {own}");
         std::fs::write(path.join("recipe.toml.part"), "x").unwrap();
-        assert!(RunFolder::check(&path).is_ok());
+        assert!(RunFolder::check(&path).is_ok(), "killed while it began");
         let refusal = |file: &str| {
             std::fs::write(path.join(file), "x").unwrap();
             RunFolder::check(&path).unwrap_err().to_string()

@@ -15,4 +15,5 @@ pub mod recipes;
 pub mod report;
 pub mod source;
 pub mod summary;
+pub mod sweep;
 pub mod train;

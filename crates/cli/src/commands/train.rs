@@ -81,7 +81,7 @@ fn tell_matches(recipe: &Recipe) -> Result<(), Failure> {
 }
 
 /// Set by the first Ctrl-C, which ends a run after its step; the second ends the program at once.
-fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {
@@ -278,7 +278,7 @@ fn and_then_the_rest(failure: Failure) -> Failure {
 }
 
 /// The hash that a run of this recipe has, every default filled in.
-fn resolved_hash(recipe: &Recipe) -> Result<String, Failure> {
+pub fn resolved_hash(recipe: &Recipe) -> Result<String, Failure> {
     let mut recipe = recipe.clone();
     recipe.sparsity = recipe
         .sparsity
@@ -297,7 +297,7 @@ fn twin_of(run: PathBuf, summary: &Summary) -> Twin {
 }
 
 /// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
+pub fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+,=:@%".contains(c);
     match !text.is_empty() && text.chars().all(plain) {

@@ -7,3 +7,4 @@ mod help;
 mod resume;
 mod storage;
 mod support;
+mod sweep;

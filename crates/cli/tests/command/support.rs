@@ -138,6 +138,9 @@ impl Place {
             .env("HOME", self.folder.path())
             .env_remove("XDG_CACHE_HOME")
             .env_remove("RUST_LOG");
+        for array in ["SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"] {
+            command.env_remove(array);
+        }
         command
     }
 

@@ -14,11 +14,23 @@ pub(super) fn set(table: &mut Table, setting: &str) -> Result<(), RecipeError> {
     };
     let (key, text) = setting.split_once('=').ok_or_else(malformed)?;
     let (key, text) = (key.trim(), text.trim());
+    if key.is_empty() {
+        return Err(malformed());
+    }
     let value = format!("value = {text}")
         .parse::<Table>()
         .ok()
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_string()));
+    insert(table, key, value).map_err(|_| malformed())
+}
+
+/// Sets a dotted key.
+pub(crate) fn insert(table: &mut Table, key: &str, value: Value) -> Result<(), RecipeError> {
+    let malformed = || RecipeError::Value {
+        key: key.to_string(),
+        reason: "is no key of a recipe; write table and key, for example train.epochs".into(),
+    };
     let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts
         .pop()
@@ -36,8 +48,19 @@ pub(super) fn set(table: &mut Table, setting: &str) -> Result<(), RecipeError> {
     Ok(())
 }
 
+/// Reads TOML.
+pub(crate) fn parse(text: &str) -> Result<Table, RecipeError> {
+    text.parse()
+        .map_err(|error: toml::de::Error| RecipeError::Syntax {
+            line: error.span().map_or(1, |span| {
+                text[..span.start.min(text.len())].matches('\n').count() + 1
+            }),
+            reason: one_line(error.message()),
+        })
+}
+
 /// Turns serde's message into one that names the nearest known key.
-pub(super) fn explain(error: &toml::de::Error) -> RecipeError {
+pub(crate) fn explain(error: &toml::de::Error) -> RecipeError {
     let message = one_line(error.message());
     let place = place_of(&error.to_string());
     let mut quoted = message.split('`').skip(1).step_by(2);

@@ -4,7 +4,7 @@
 //! one. The resolved recipe, every key with its value, is what a run folder keeps and what hashes are of.
 
 mod builtin;
-mod edit;
+pub(crate) mod edit;
 mod settings;
 
 use std::path::Path;
@@ -21,6 +21,7 @@ use skinny_network::{Network, Operation};
 use skinny_sparsity::{Method, PlanError, SettingsError, SparsitySettings};
 
 use crate::RecipeError;
+use crate::files;
 use crate::thinner::thinner;
 
 /// The most images of a batch: buffers for all of them are kept.
@@ -49,17 +50,17 @@ pub struct Recipe {
 impl Recipe {
     /// Reads a recipe from TOML after applying `key=value` settings to it.
     pub fn from_toml(text: &str, settings: &[String]) -> Result<Recipe, RecipeError> {
-        let mut table: toml::Table =
-            text.parse()
-                .map_err(|error: toml::de::Error| RecipeError::Syntax {
-                    line: error.span().map_or(1, |span| {
-                        text[..span.start.min(text.len())].matches('\n').count() + 1
-                    }),
-                    reason: one_line(error.message()),
-                })?;
-        for setting in settings {
-            edit::set(&mut table, setting)?;
-        }
+        Recipe::edited(text, |table| {
+            (settings.iter()).try_for_each(|setting| edit::set(table, setting))
+        })
+    }
+
+    fn edited(
+        text: &str,
+        change: impl FnOnce(&mut toml::Table) -> Result<(), RecipeError>,
+    ) -> Result<Recipe, RecipeError> {
+        let mut table = edit::parse(text)?;
+        change(&mut table)?;
         let recipe: Recipe = Recipe::deserialize(table).map_err(|error| edit::explain(&error))?;
         recipe.validate()?;
         Ok(recipe)
@@ -67,8 +68,18 @@ impl Recipe {
 
     /// A built-in recipe by name, or a recipe file by path.
     pub fn load(name: &str, settings: &[String]) -> Result<Recipe, RecipeError> {
+        Recipe::load_edited(name, |table| {
+            (settings.iter()).try_for_each(|setting| edit::set(table, setting))
+        })
+    }
+
+    /// The same, changed in any way before it is looked at.
+    pub(crate) fn load_edited(
+        name: &str,
+        change: impl FnOnce(&mut toml::Table) -> Result<(), RecipeError>,
+    ) -> Result<Recipe, RecipeError> {
         if let Some(built_in) = BUILT_IN.iter().find(|built_in| built_in.name == name) {
-            return Recipe::from_toml(built_in.toml, settings);
+            return Recipe::edited(built_in.toml, change);
         }
         let path = Path::new(name);
         if path.extension().is_none() && !path.exists() {
@@ -82,11 +93,10 @@ impl Recipe {
             path: path.to_path_buf(),
             source,
         })?;
-        let mut recipe =
-            Recipe::from_toml(&text, settings).map_err(|error| RecipeError::InFile {
-                path: path.to_path_buf(),
-                error: Box::new(error),
-            })?;
+        let mut recipe = Recipe::edited(&text, change).map_err(|error| RecipeError::InFile {
+            path: path.to_path_buf(),
+            error: Box::new(error),
+        })?;
         // The network's files are looked for beside the recipe that names them.
         let NetworkSettings { file, weights, .. } = &mut recipe.network;
         for file in [file, weights].into_iter().flatten() {
@@ -195,13 +205,7 @@ impl Recipe {
                 reason: reason.into(),
             })
         };
-        let usable = !self.name.is_empty()
-            && self
-                .name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-            && !self.name.starts_with('.');
-        if !usable {
+        if !files::is_plain(&self.name) {
             return refuse(
                 "name",
                 "use letters, digits, `-`, `_` and `.`; the run folder is called after it",

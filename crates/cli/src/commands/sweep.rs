@@ -1,0 +1,410 @@
+//! `skinny sweep`: many runs, side by side or on many machines; what is finished is left alone, what was interrupted goes on.
+
+use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use serde_json::json;
+use skinny::data::DataRoots;
+use skinny::train::{Job, JobOptions, Resolved, RunFolder, Summary, Sweep, SweepRun};
+
+use crate::arguments::{Shard, SweepArguments};
+use crate::commands::env::{default_threads, environment, threads};
+use crate::commands::train::{quoted, resolved_hash, stop_flag};
+use crate::failure::Failure;
+use crate::output::{Output, duration, note, percent, table, thousands};
+
+/// The file in the folder of a run that can never be finished.
+const FAILURE: &str = "failure.json";
+
+/// Pictures of a set of usual size.
+const TYPICAL: usize = 50_000;
+
+/// Trains what is left of a sweep.
+pub fn sweep(arguments: &SweepArguments, output: Output) -> Result<(), Failure> {
+    let sweep = Sweep::load(&arguments.sweep)?;
+    for run in &sweep.runs {
+        // A plan that cannot work is refused before hours are spent on the others; how many pictures there are is not known yet.
+        Resolved::new(run.recipe.clone(), TYPICAL)
+            .map_err(|error| Failure::usage(format!("run {}: {error}", run.id)))?;
+    }
+    let (index, count) = shard(arguments, |name| env::var(name).ok())?;
+    let runs = sweep.shard(index, count);
+    let out = match &arguments.out {
+        Some(out) => out.clone(),
+        None => Path::new("runs").join(&sweep.name),
+    };
+    if arguments.list {
+        return list(&runs, &out, output);
+    }
+    if count > 1 {
+        note!(
+            "shard {index} of {count}: {} of {} runs",
+            runs.len(),
+            sweep.runs.len()
+        );
+    }
+    let jobs = arguments.jobs.clamp(1, runs.len().max(1));
+    let threads = match arguments.threads {
+        Some(_) => threads(arguments.threads)?,
+        None => (default_threads() / jobs).max(1),
+    };
+    std::fs::create_dir_all(&out).map_err(|error| {
+        Failure::usage(format!(
+            "{}: cannot be created: {error}; choose another --out",
+            out.display()
+        ))
+    })?;
+    let session = Session {
+        options: JobOptions {
+            roots: DataRoots::new(arguments.data.as_deref()),
+            threads,
+            environment: environment(threads),
+        },
+        out: &out,
+        output,
+        stop: stop_flag()?,
+        next: AtomicUsize::new(0),
+        begun: Instant::now(),
+        ends: Mutex::new((0..runs.len()).map(|_| None).collect()),
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| session.work(&runs));
+        }
+    });
+    let ends = session
+        .ends
+        .into_inner()
+        .unwrap_or_else(|error| error.into_inner());
+    tell(&runs, &ends, &out, output)?;
+    if session.stop.load(Ordering::Relaxed) && ends.iter().any(Option::is_none) {
+        return Err(Failure {
+            message: "interrupted; give this command again to go on".into(),
+            code: 5,
+        });
+    }
+    let failed: Vec<&Failure> = ends
+        .iter()
+        .flatten()
+        .filter_map(|end| end.as_ref().err())
+        .collect();
+    match failed.first() {
+        None => Ok(()),
+        Some(first) => Err(Failure {
+            message: format!(
+                "{} of {} runs failed, they are listed above; the others are finished",
+                failed.len(),
+                runs.len()
+            ),
+            code: first.code,
+        }),
+    }
+}
+
+/// Which shard of how many: as it is given, or as the array of a Slurm job or an indexed Kubernetes Job says.
+fn shard(
+    arguments: &SweepArguments,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<(usize, usize), Failure> {
+    if let Some(Shard { index, count }) = arguments.shard {
+        return Ok((index, count));
+    }
+    let number = |name: &str| -> Result<Option<usize>, Failure> {
+        variable(name)
+            .map(|text| {
+                text.trim().parse().map_err(|_| {
+                    Failure::usage(format!(
+                        "{name}={text} is no number; say which part to do with --shard 0/4"
+                    ))
+                })
+            })
+            .transpose()
+    };
+    let slurm = match number("SLURM_ARRAY_TASK_ID")? {
+        Some(id) => Some(id.saturating_sub(number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0))),
+        None => None,
+    };
+    let index = match slurm {
+        Some(index) => Some(index),
+        None => number("JOB_COMPLETION_INDEX")?,
+    };
+    let count = match arguments.shards {
+        Some(count) => Some(count),
+        None if slurm.is_some() => number("SLURM_ARRAY_TASK_COUNT")?,
+        None => None,
+    };
+    match (index, count) {
+        (None, None) => Ok((0, 1)),
+        (Some(index), Some(count)) if index < count => Ok((index, count)),
+        (Some(index), Some(count)) => Err(Failure::usage(format!(
+            "there is no shard {index} of {count}; they are numbered from 0"
+        ))),
+        (Some(index), None) => Err(Failure::usage(format!(
+            "this is number {index} of an array of jobs; say how many there are with --shards N"
+        ))),
+        (None, Some(_)) => Err(Failure::usage(
+            "--shards needs the array of a Slurm job or an indexed Kubernetes Job; write --shard 0/4 elsewhere",
+        )),
+    }
+}
+
+/// How a run ended.
+type End = Result<Finished, Failure>;
+
+/// A finished run.
+struct Finished {
+    summary: Summary,
+    /// It was finished when this command came to it.
+    before: bool,
+}
+
+struct Session<'a> {
+    options: JobOptions,
+    out: &'a Path,
+    output: Output,
+    stop: std::sync::Arc<AtomicBool>,
+    next: AtomicUsize,
+    begun: Instant,
+    /// One for each run; none for a run that was not begun or was interrupted.
+    ends: Mutex<Vec<Option<End>>>,
+}
+
+impl Session<'_> {
+    /// Takes one run after the other until none is left.
+    fn work(&self, runs: &[&SweepRun]) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(run) = runs.get(index) else { return };
+            let path = self.out.join(&run.id);
+            let begun = Instant::now();
+            let end =
+                catch_unwind(AssertUnwindSafe(|| self.one(run, &path))).unwrap_or_else(|_| {
+                    Err(Failure {
+                        message: "the program has panicked; please report this as a defect".into(),
+                        code: 101,
+                    })
+                });
+            let end = match end {
+                Err(failure) if failure.code == 5 && self.stop.load(Ordering::Relaxed) => None,
+                end => Some(end),
+            };
+            self.say(run, &end, runs.len(), begun);
+            let mut ends = self.ends.lock().unwrap_or_else(|error| error.into_inner());
+            ends[index] = end;
+        }
+    }
+
+    fn one(&self, run: &SweepRun, path: &Path) -> End {
+        let hash = resolved_hash(&run.recipe)?;
+        let other = || {
+            Failure::usage(format!(
+                "{} holds a run of other settings, which is never overwritten; choose another --out",
+                path.display()
+            ))
+        };
+        if path.join(FAILURE).exists() {
+            return Err(Failure {
+                message: format!(
+                    "has failed before ({}); delete {} to try it again",
+                    failure_of(path),
+                    path.display()
+                ),
+                code: 4,
+            });
+        }
+        let job = match RunFolder::open(path) {
+            Ok(folder) => {
+                if let Some(summary) = folder.summary()? {
+                    let same = summary.settings_hash == hash && summary.seed == run.recipe.seed;
+                    let finished = Finished {
+                        summary,
+                        before: true,
+                    };
+                    return same.then_some(finished).ok_or_else(other);
+                }
+                let begun = folder.recipe()?;
+                if begun.seed != run.recipe.seed || resolved_hash(&begun)? != hash {
+                    return Err(other());
+                }
+                Job::resume(path, &self.options)?
+            }
+            Err(_) => Job::start(run.recipe.clone(), Some(path), &self.options)?,
+        };
+        let ended = job.run(None, &mut |_| {}, &self.stop);
+        let finished = ended.map(|summary| Finished {
+            summary,
+            before: false,
+        });
+        finished.map_err(|error| {
+            let failure = Failure::from(error);
+            if failure.code == 4 {
+                let text = json!({ "code": failure.code, "message": failure.message }).to_string();
+                // Without it the run fails again in the same way.
+                let _ = std::fs::write(path.join(FAILURE), text + "\n");
+            }
+            failure
+        })
+    }
+
+    fn say(&self, run: &SweepRun, end: &Option<End>, all: usize, begun: Instant) {
+        let done = {
+            let ends = self.ends.lock().unwrap_or_else(|error| error.into_inner());
+            ends.iter().flatten().count() + usize::from(end.is_some())
+        };
+        let took = begun.elapsed().as_secs_f64();
+        let left = self.begun.elapsed().as_secs_f64() / done.max(1) as f64 * (all - done) as f64;
+        let (status, what) = match end {
+            None => ("interrupted", "interrupted".to_string()),
+            Some(Err(failure)) => ("failed", failure.message.clone()),
+            Some(Ok(Finished { summary, before })) => (
+                "finished",
+                format!(
+                    "error {}, {} non-zeros, {}",
+                    percent(summary.test_error),
+                    thousands(summary.nonzeros as u64),
+                    match before {
+                        true => "finished already".to_string(),
+                        false => duration(took),
+                    }
+                ),
+            ),
+        };
+        note!(
+            "[{done}/{all}] {}: {what}; about {} left",
+            run.id,
+            duration(left)
+        );
+        // A reader that has gone away must not end the training.
+        let _ = self.output.object(&json!({
+            "event": "run", "run": self.out.join(&run.id), "status": status,
+            "message": end.as_ref().and_then(|end| end.as_ref().err()).map(|failure| &failure.message),
+            "summary": end.as_ref().and_then(|end| end.as_ref().ok()).map(|finished| &finished.summary),
+        }));
+    }
+}
+
+/// What a run that failed before has failed of.
+fn failure_of(path: &Path) -> String {
+    let text = std::fs::read_to_string(path.join(FAILURE)).unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    value["message"]
+        .as_str()
+        .unwrap_or("for a reason that is lost")
+        .to_string()
+}
+
+/// The runs of a shard and what is there of each, without training.
+fn list(runs: &[&SweepRun], out: &Path, output: Output) -> Result<(), Failure> {
+    let mut rows = vec![["run", "state"].map(String::from).to_vec()];
+    for run in runs {
+        let path = out.join(&run.id);
+        let state = match path {
+            ref path if path.join("summary.json").exists() => "finished",
+            ref path if path.join(FAILURE).exists() => "failed",
+            ref path if path.join("recipe.toml").exists() => "begun",
+            _ => "to do",
+        };
+        output.object(&json!({ "run": path, "state": state, "recipe": run.recipe }))?;
+        rows.push(vec![run.id.clone(), state.into()]);
+    }
+    output.text(&table(&rows))
+}
+
+/// The table at the end.
+fn tell(
+    runs: &[&SweepRun],
+    ends: &[Option<End>],
+    out: &Path,
+    output: Output,
+) -> Result<(), Failure> {
+    let mut rows = vec![["run", "error", "non-zeros"].map(String::from).to_vec()];
+    let mut states: Vec<(PathBuf, &str)> = Vec::new();
+    for (run, end) in runs.iter().zip(ends) {
+        let (state, cells) = match end {
+            Some(Ok(Finished { summary, .. })) => (
+                "finished",
+                [
+                    percent(summary.test_error),
+                    thousands(summary.nonzeros as u64),
+                ],
+            ),
+            Some(Err(_)) => ("failed", ["failed".to_string(), "–".into()]),
+            None => ("to do", ["to do".to_string(), "–".into()]),
+        };
+        states.push((out.join(&run.id), state));
+        rows.push([vec![run.id.clone()], cells.to_vec()].concat());
+    }
+    output.text(&format!("\n{}", table(&rows)))?;
+    for (run, end) in runs.iter().zip(ends) {
+        if let Some(Err(failure)) = end {
+            output.text(&format!("failed: {}: {}", run.id, failure.message))?;
+        }
+    }
+    let states: Vec<_> = (states.iter())
+        .map(|(run, state)| json!({ "run": run, "state": state }))
+        .collect();
+    output.object(&json!({ "event": "sweep", "runs": states }))?;
+    output.text(&format!(
+        "\nnext: skinny compare {} --by method,density",
+        quoted(out)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(shard: Option<Shard>, shards: Option<usize>) -> SweepArguments {
+        SweepArguments {
+            sweep: "sweep.toml".into(),
+            data: None,
+            out: None,
+            jobs: 1,
+            threads: None,
+            shard,
+            shards,
+            list: false,
+        }
+    }
+
+    fn found(
+        shard_given: Option<Shard>,
+        shards: Option<usize>,
+        variables: &[(&str, &str)],
+    ) -> Result<(usize, usize), String> {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| value.to_string())
+        };
+        shard(&arguments(shard_given, shards), variable).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn the_shard_is_given_or_that_of_the_array() {
+        let slurm = [
+            ("SLURM_ARRAY_TASK_ID", "7"),
+            ("SLURM_ARRAY_TASK_MIN", "5"),
+            ("SLURM_ARRAY_TASK_COUNT", "4"),
+        ];
+        let kubernetes = [("JOB_COMPLETION_INDEX", "2")];
+        let given = Some(Shard { index: 1, count: 3 });
+        assert_eq!(found(None, None, &[]), Ok((0, 1)));
+        assert_eq!(found(given, None, &slurm), Ok((1, 3)));
+        assert_eq!(found(None, None, &slurm), Ok((2, 4)));
+        assert_eq!(found(None, Some(8), &slurm), Ok((2, 8)));
+        assert_eq!(found(None, Some(8), &kubernetes), Ok((2, 8)));
+        for (shards, variables, words) in [
+            (None, &kubernetes[..], "--shards N"),
+            (Some(2), &kubernetes[..], "no shard 2 of 2"),
+            (Some(2), &[][..], "--shard 0/4"),
+            (None, &[("SLURM_ARRAY_TASK_ID", "x")][..], "is no number"),
+        ] {
+            let error = found(None, shards, variables).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Sweeps: every run once, whatever happens in between.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{Place, assert_same};
+
+/// 2 rates × 3 cases of one or two densities × 2 seeds: 12 runs.
+const SWEEP: &str = r#"
+name = "twelve"
+recipe = "small.toml"
+seeds = "0..1"
+set = { train.checkpoint = "5it" }
+grid = { train.lr = [0.05, 0.02] }
+[[cases]]
+name = "iht"
+[[cases]]
+name = "dense"
+sparsity = { method = "dense" }
+[[cases]]
+name = "rigl"
+sparsity = { method = "rigl", density = 0.2, regrow_every = "5it" }
+"#;
+
+fn runs(place: &Place, out: &str) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(place.path(out))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Runs that are finished, with the moment when they were.
+fn finished(place: &Place, out: &str) -> Vec<(String, std::time::SystemTime)> {
+    let summary = |run: &String| place.path(out).join(run).join("summary.json");
+    let is_there = fs::read_dir(place.path(out)).is_ok();
+    let names = if is_there {
+        runs(place, out)
+    } else {
+        Vec::new()
+    };
+    names
+        .into_iter()
+        .filter_map(|run| {
+            Some((
+                run.clone(),
+                fs::metadata(summary(&run)).ok()?.modified().ok()?,
+            ))
+        })
+        .collect()
+}
+
+#[test]
+fn a_sweep_killed_anywhere_ends_with_twelve_runs_and_none_twice() {
+    let place = Place::new();
+    place.write("sweep.toml", SWEEP);
+    let start = ["sweep", "sweep.toml", "--jobs", "2", "--out"];
+    let started = Instant::now();
+    let told = place.run(&[&start[..], &["whole"]].concat()).good();
+    let whole = started.elapsed();
+    assert_eq!(told.err.matches("about").count(), 12, "{}", told.err);
+    let names = runs(&place, "whole");
+    assert_eq!(names.len(), 12);
+    let mut before = Vec::new();
+    for enough in [1, 4, 7] {
+        let mut child = place.start(&[&start[..], &["killed"]].concat());
+        // In the middle of whatever comes after so many finished runs.
+        let waiting = Instant::now();
+        while finished(&place, "killed").len() < enough {
+            assert!(waiting.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(
+            started.elapsed().subsec_nanos() % 50,
+        )));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let now = finished(&place, "killed");
+        assert!(
+            before.iter().all(|run| now.contains(run)),
+            "finished runs are left alone"
+        );
+        before = now;
+    }
+    assert!(before.len() < 12, "it was killed before its end");
+    let told = place.run(&[&start[..], &["killed"]].concat()).good();
+    assert_eq!(
+        told.err.matches("finished already").count(),
+        before.len(),
+        "{}",
+        told.err
+    );
+    assert_eq!(runs(&place, "killed"), names);
+    let after = finished(&place, "killed");
+    assert_eq!(after.len(), 12);
+    assert!(
+        before.iter().all(|run| after.contains(run)),
+        "none is trained twice"
+    );
+    for name in names.iter().filter(|name| !name.starts_with("dense")) {
+        let run = |out: &str| place.path(out).join(name);
+        assert_same(&run("whole"), &run("killed"), name);
+    }
+    // Nothing is left to do.
+    let began = Instant::now();
+    let again = place.run(&[&start[..], &["killed"]].concat()).good();
+    assert_eq!(again.err.matches("finished already").count(), 12);
+    assert!(began.elapsed() < whole.max(Duration::from_secs(2)));
+}
+
+#[test]
+fn shards_share_the_runs() {
+    let place = Place::new();
+    place.write("sweep.toml", SWEEP);
+    for (index, variables) in [
+        (
+            0,
+            vec![
+                ("SLURM_ARRAY_TASK_ID", "4"),
+                ("SLURM_ARRAY_TASK_MIN", "4"),
+                ("SLURM_ARRAY_TASK_COUNT", "3"),
+            ],
+        ),
+        (1, vec![]),
+        (2, vec![("JOB_COMPLETION_INDEX", "2")]),
+    ] {
+        let mut command =
+            place.command(&["sweep", "sweep.toml", "--out", "runs", "--threads", "1"]);
+        match index {
+            1 => command.args(["--shard", "1/3"]),
+            2 => command.args(["--shards", "3"]),
+            _ => &mut command,
+        };
+        command.envs(variables);
+        let told = place.finish(command).good();
+        assert!(
+            told.err
+                .contains(&format!("shard {index} of 3: 4 of 12 runs")),
+            "{}",
+            told.err
+        );
+        assert_eq!(finished(&place, "runs").len(), 4 * (index + 1));
+    }
+    let list = place
+        .run(&["--json", "sweep", "sweep.toml", "--out", "runs", "--list"])
+        .good();
+    let states: Vec<Value> = list.objects();
+    assert_eq!(states.len(), 12);
+    assert!(states.iter().all(|run| run["state"] == "finished"));
+}
+
+#[test]
+fn a_run_that_fails_stops_no_other_and_is_listed() {
+    let place = Place::new();
+    // At this rate weights overflow.
+    let diverging = "[[cases]]\nname = \"wild\"\nset = { train.lr = 1000.0, train.clip_norm = 0.0, train.schedule = \"constant\", train.momentum = 0.99 }\n\
+                     sparsity = { method = \"dense\" }\ngrid = {}\n[[cases]]\nname = \"tame\"\n";
+    let text = SWEEP.split("[[cases]]").next().unwrap().to_string() + diverging;
+    place.write("sweep.toml", text);
+    let start = ["--json", "sweep", "sweep.toml", "--out", "runs"];
+    let told = place.run(&start).refused(4, &["2 of 6 runs failed"]);
+    let states = |objects: &[Value]| -> Vec<(String, String)> {
+        let last = objects
+            .iter()
+            .find(|object| object["event"] == "sweep")
+            .unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_string();
+        (last["runs"].as_array().unwrap().iter())
+            .map(|run| (text(&run["run"]), text(&run["state"])))
+            .collect()
+    };
+    let first = states(&told.objects());
+    assert_eq!(
+        first
+            .iter()
+            .filter(|(_, state)| state == "finished")
+            .count(),
+        4
+    );
+    assert!(
+        first
+            .iter()
+            .all(|(run, state)| run.contains("wild") == (state == "failed"))
+    );
+    // It is not tried again until its folder is deleted.
+    let again = place.run(&start).refused(4, &["2 of 6 runs failed"]);
+    assert_eq!(states(&again.objects()), first);
+    assert!(
+        again.err.contains("has failed before") && again.err.contains("delete runs/wild-seed-0"),
+        "{}",
+        again.err
+    );
+}
+
+#[test]
+fn sweeps_that_cannot_work_are_refused_before_anything_is_trained() {
+    let place = Place::new();
+    for (from, to, words) in [
+        ("small.toml", "nowhere.toml", "nowhere.toml"),
+        (
+            "train.lr = [0.05, 0.02]",
+            "train.lr = [0.05, -1]",
+            "run iht-lr--1-seed-0",
+        ),
+        (
+            "density = 0.2, regrow_every = \"5it\"",
+            "density = 0.2, l1 = 0.1",
+            "run rigl-lr-0.05-seed-0",
+        ),
+        (
+            "name = \"dense\"",
+            "name = \"iht\"",
+            "two runs would be called",
+        ),
+    ] {
+        place.write("sweep.toml", SWEEP.replace(from, to));
+        let told = place.run(&["sweep", "sweep.toml", "--out", "runs"]);
+        told.refused(2, &[words]);
+        assert!(!place.path("runs").exists());
+    }
+    place.write("sweep.toml", SWEEP);
+    place
+        .run(&["sweep", "sweep.toml", "--shards", "3"])
+        .refused(2, &["--shard 0/4"]);
+    // A folder with a run of the same name and other settings is not touched.
+    place.train("runs/iht-lr-0.05-seed-0", &[]).good();
+    let told = place.run(&["sweep", "sweep.toml", "--out", "runs", "--shard", "0/12"]);
+    told.refused(2, &["1 of 1 runs failed"]);
+}
