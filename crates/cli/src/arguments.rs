@@ -77,11 +77,6 @@ In the array of a Slurm job or an indexed Kubernetes Job the shard is that of th
         #[arg(long)]
         list: bool,
     },
-    /// Measure how fast this machine trains a recipe's network, on random pictures of the right shape.
-    #[command(after_help = "Examples:
-  skinny bench --train mnist-lenet5-iht-10x --threads 1
-  skinny bench --train nin-cifar10 --batch 128 --density 0.1 --layers")]
-    Bench(BenchArguments),
     /// Write a finished network into one file.
     #[command(after_help = "Examples:
   skinny export runs/mnist-lenet5-iht-20x --to lenet5.skinny
@@ -122,6 +117,19 @@ The floor of an index is the entropy of a mask of that density: H(d)/d bits for 
         #[arg(long, value_name = "DIR")]
         plots: Option<PathBuf>,
     },
+    /// Measure how fast a model is on this machine, and how fast other programs run it; or how fast it is trained.
+    #[command(after_help = "Examples:
+  skinny bench model.skinny --batch 1,16 --threads 1,2
+  skinny bench model.skinny --against onnxruntime,torch
+  skinny bench model.skinny --layers --json
+  skinny bench nin-cifar10 --density 1,0.25,0.1      random weights and masks: what would it be like?
+  skinny bench --train mnist-lenet5-iht-10x --threads 1
+  skinny bench --train nin-cifar10 --batch 128 --density 0.1 --layers
+
+Other programs run in Python, in an environment that you make once:
+  python3 -m venv peers && peers/bin/pip install onnxruntime onnx numpy torch safetensors
+  SKINNY_PYTHON=peers/bin/python skinny bench model.skinny --against onnxruntime")]
+    Bench(BenchArguments),
     /// Draw what runs have come to: one offline HTML page, and plots as SVG and PNG.
     #[command(after_help = "Examples:
   skinny report runs/glyphs-lenet5-iht-10x
@@ -227,32 +235,6 @@ pub struct TrainArguments {
     /// Train the dense twin too, unless a finished one is there.
     #[arg(long)]
     pub with_dense: bool,
-}
-
-/// Arguments of `skinny bench`.
-#[derive(Debug, Args)]
-pub struct BenchArguments {
-    /// Time training steps of this recipe; a network of the zoo or a network's TOML file stands for itself with plain settings.
-    #[arg(long, value_name = "RECIPE", required = true)]
-    pub train: Option<String>,
-    /// Change a key of the recipe, e.g. `train.optimizer=adamw`; may be given several times.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub settings: Vec<String>,
-    /// Pictures per step [default: the recipe's; 128 for a network].
-    #[arg(long)]
-    pub batch: Option<usize>,
-    /// Threads to compute with [default: all cores].
-    #[arg(long)]
-    pub threads: Option<usize>,
-    /// Time a sparse phase of this density instead of a dense one.
-    #[arg(long)]
-    pub density: Option<f64>,
-    /// How long to measure.
-    #[arg(long, default_value_t = 10.0)]
-    pub seconds: f64,
-    /// Show every layer.
-    #[arg(long)]
-    pub layers: bool,
 }
 
 /// The largest seed that a recipe can hold, as TOML has it.
@@ -382,6 +364,88 @@ impl Which {
             Which::Best => "best",
         }
     }
+}
+
+/// Arguments of `skinny bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// `.skinny` files, run folders, or networks (of the zoo or TOML files), which get random weights.
+    #[arg(required_unless_present = "train", value_name = "MODEL")]
+    pub models: Vec<String>,
+    /// Images at once [default: 1; with --train the recipe's, 128 for a network].
+    #[arg(long, value_delimiter = ',', value_name = "N,…", value_parser = positive)]
+    pub batch: Vec<usize>,
+    /// Threads to compute with [default: 1; with --train all cores].
+    #[arg(long, value_delimiter = ',', value_name = "N,…", value_parser = positive)]
+    pub threads: Vec<usize>,
+    /// Densities of the random masks of a network without weights [default: 1]; with --train, time a sparse phase of this
+    /// density instead of a dense one.
+    #[arg(long, value_delimiter = ',', value_name = "D,…", value_parser = share)]
+    pub density: Vec<f64>,
+    /// Other programs to run the same weights with, in turn with ours; compared only if the outputs agree.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PROGRAM,…", conflicts_with = "train")]
+    pub against: Vec<Peer>,
+    /// Show every layer: the kernel that it gets, and what the others would cost; with --train, its time.
+    #[arg(long)]
+    pub layers: bool,
+    /// Choose kernels by measuring them, and keep the choice beside the file.
+    #[arg(long, conflicts_with = "train")]
+    pub tune: bool,
+    /// Time to measure for each line of the table, in seconds [default: 3; with --train 10].
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub seconds: Option<f64>,
+    /// Time training steps of this recipe; a network of the zoo or a network's TOML file stands for itself with plain settings.
+    #[arg(long, value_name = "RECIPE", conflicts_with = "models")]
+    pub train: Option<String>,
+    /// Change a key of the recipe of --train, e.g. `train.optimizer=adamw`; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "train")]
+    pub settings: Vec<String>,
+    /// Load the model, run it once and say what that took.
+    #[arg(long, hide = true, conflicts_with = "train")]
+    pub probe: bool,
+}
+
+/// Another program that runs networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Peer {
+    /// ONNX Runtime.
+    Onnxruntime,
+    /// ONNX Runtime with a statically quantized model.
+    OnnxruntimeInt8,
+    /// PyTorch, traced and frozen.
+    Torch,
+}
+
+impl Peer {
+    /// Its name on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Peer::Onnxruntime => "onnxruntime",
+            Peer::OnnxruntimeInt8 => "onnxruntime-int8",
+            Peer::Torch => "torch",
+        }
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    let number = text.trim().parse::<usize>().ok();
+    number
+        .filter(|number| (1..=65_536).contains(number))
+        .ok_or_else(|| "give whole numbers from 1 to 65536".to_string())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.trim().parse::<f64>().ok();
+    number
+        .filter(|number| *number > 0.0 && *number <= 1.0)
+        .ok_or_else(|| "give what is kept, above 0 and at most 1; 0.25 keeps a quarter of the weights".to_string())
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let number = text.trim().parse::<f64>().ok();
+    number
+        .filter(|number| (0.0..=3600.0).contains(number))
+        .ok_or_else(|| "give seconds from 0 to 3600".to_string())
 }
 
 /// Arguments of `skinny predict`.

@@ -7,6 +7,7 @@ use skinny::data::catalog::CatalogError;
 use skinny::interchange::InterchangeError;
 use skinny::model::ModelError;
 use skinny::network::{NetworkError, PreprocessError, TensorsError};
+use skinny::runtime::RuntimeError;
 use skinny::train::{RecipeError, TrainError};
 
 use crate::report::ReportError;
@@ -76,5 +77,6 @@ failures! {
     InterchangeError => data,
     ModelError => data,
     PreprocessError => data,
+    RuntimeError => data,
     ReportError => data,
 }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod choose;
+mod costs;
 mod error;
 mod fold;
 mod measure;
@@ -10,6 +11,7 @@ mod model;
 mod plan;
 mod tune;
 
+pub use costs::{KernelCost, LayerCost, layer_costs};
 pub use error::RuntimeError;
 pub use model::{Model, Options, Runner};
 pub use skinny_kernels::{InstructionSet, instruction_set};

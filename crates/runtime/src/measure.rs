@@ -93,7 +93,8 @@ impl Chooser for Measured {
     }
 }
 
-fn fastest<T: Copy>(of: &[T], seconds: &[f64]) -> T {
+/// The one of the least seconds.
+pub(crate) fn fastest<T: Copy>(of: &[T], seconds: &[f64]) -> T {
     let times = seconds.iter().zip(of);
     let best = times.min_by(|a, b| a.0.total_cmp(b.0));
     *best.expect("there is always a candidate").1

@@ -255,7 +255,7 @@ impl Runner<'_> {
 }
 
 /// Chooses by the model of costs.
-struct ByModel;
+pub(crate) struct ByModel;
 
 impl Chooser for ByModel {
     fn convolution(&mut self, problem: &ConvProblem) -> Choice {

@@ -159,6 +159,7 @@ pub(crate) fn plan(
         buffers: Vec::new(),
         drafts: Vec::new(),
         values: vec![None; layers.len()],
+        arranged: None,
         input: Value {
             buffer: 0,
             form: Form::Image(Plane::new(input, lanes(input[2]))),
@@ -188,6 +189,8 @@ struct Planner<'a> {
     drafts: Vec<Draft>,
     values: Vec<Option<Value>>,
     input: Value,
+    /// A pool whose result is there as the next layer reads it, and where.
+    arranged: Option<(usize, Value)>,
 }
 
 impl Planner<'_> {
@@ -227,26 +230,36 @@ impl Planner<'_> {
                 });
             }
             Work::Plain(operation) => match operation {
-                Operation::MaxPool(pool) | Operation::AveragePool(pool) => {
+                Operation::MaxPool(sizes) | Operation::AveragePool(sizes) => {
                     let from = self.image(layer.inputs[0]);
-                    let to = self.value(
-                        at,
-                        Form::Image(Plane::new(layer.output_shape, lanes(width))),
-                    );
                     let pool = Pool {
                         kind: match operation {
                             Operation::MaxPool(_) => PoolKind::Max,
                             _ => PoolKind::Average,
                         },
-                        kernel: pool.kernel,
-                        stride: pool.stride,
-                        padding: pool.padding,
+                        kernel: sizes.kernel,
+                        stride: sizes.stride,
+                        padding: sizes.padding,
                     };
-                    self.draft(&name, &[from], to, move |starts| Step::Pool {
-                        pool,
-                        from: region(from, starts),
-                        to: region(to, starts),
-                    });
+                    let pooled = Plane::new(layer.output_shape, lanes(width));
+                    if let Some(lines) = self.lines_of_reader(at) {
+                        let to = self.buffer(Form::Vector(lines.len()));
+                        self.arranged = Some((at, to));
+                        self.draft(&name, &[from], to, move |starts| Step::PoolRearrange {
+                            pool,
+                            from: region(from, starts),
+                            pooled,
+                            lines,
+                            to: starts[to.buffer],
+                        });
+                    } else {
+                        let to = self.value(at, Form::Image(pooled));
+                        self.draft(&name, &[from], to, move |starts| Step::Pool {
+                            pool,
+                            from: region(from, starts),
+                            to: region(to, starts),
+                        });
+                    }
                 }
                 Operation::GlobalPool => {
                     let from = self.image(layer.inputs[0]);
@@ -321,27 +334,15 @@ impl Planner<'_> {
     fn convolutions(&mut self, at: usize) -> usize {
         let chain = self.chain(at);
         let first = &self.layers[at];
-        let image = self.image(first.inputs[0]);
-        let Form::Image(plane) = image.form else {
-            unreachable!("`image` gives images")
-        };
         let window = window(first);
-        let to_plane = Plane::new(first.output_shape, lanes(first.output_shape[2]));
-        let lanes = to_plane.lanes;
-        let (input, source) = match window.is_pointwise() && plane.lanes == lanes {
-            true => (Input::Plane(plane), image),
-            false => {
-                let lines = Lines::new(window, lanes);
-                let arranged = self.buffer(Form::Vector(lines.len()));
-                self.draft(&first.name, &[image], arranged, move |starts| {
-                    Step::Rearrange {
-                        from: region(image, starts),
-                        lines,
-                        to: starts[arranged.buffer],
-                    }
-                });
-                (Input::Lines(lines), arranged)
+        let lanes = lanes(first.output_shape[2]);
+        let to_plane = Plane::new(first.output_shape, lanes);
+        let ready = self.arranged.take();
+        let (input, source) = match ready {
+            Some((pool, arranged)) if first.inputs == [From::Layer(pool)] => {
+                (Input::Lines(Lines::new(window, lanes)), arranged)
             }
+            _ => self.input_of(first, window, lanes),
         };
         let chunk = CHUNK.min(to_plane.vectors());
         let mut convolutions = Vec::new();
@@ -399,6 +400,45 @@ impl Planner<'_> {
             }
         });
         last + 1
+    }
+
+    /// What a convolution reads: the image, or its rearrangement.
+    fn input_of(&mut self, layer: &Layer, window: Window, lanes: usize) -> (Input, Value) {
+        let image = self.image(layer.inputs[0]);
+        let Form::Image(plane) = image.form else {
+            unreachable!("`image` gives images")
+        };
+        if window.is_pointwise() && plane.lanes == lanes {
+            return (Input::Plane(plane), image);
+        }
+        let lines = Lines::new(window, lanes);
+        let arranged = self.buffer(Form::Vector(lines.len()));
+        self.draft(&layer.name, &[image], arranged, move |starts| {
+            Step::Rearrange {
+                from: region(image, starts),
+                lines,
+                to: starts[arranged.buffer],
+            }
+        });
+        (Input::Lines(lines), arranged)
+    }
+
+    /// The layout that the only reader of a layer wants, if that is the next layer, a convolution with a window.
+    fn lines_of_reader(&self, at: usize) -> Option<Lines> {
+        let layer = self.layers.get(at + 1)?;
+        let follows = layer.inputs == [From::Layer(at)] && self.readers(at) == 1;
+        if !follows || !matches!(layer.work, Work::Conv { .. }) {
+            return None;
+        }
+        let window = window(layer);
+        let lines = Lines::new(window, lanes(layer.output_shape[2]));
+        (!window.is_pointwise()).then_some(lines)
+    }
+
+    /// How often the result of a layer is read.
+    fn readers(&self, at: usize) -> usize {
+        let inputs = self.layers.iter().flat_map(|layer| &layer.inputs);
+        inputs.filter(|input| **input == From::Layer(at)).count()
     }
 
     /// The convolutions that are computed together with the one at `at`.

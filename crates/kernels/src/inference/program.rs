@@ -86,6 +86,19 @@ pub enum Step {
         /// Where the result goes.
         to: Region,
     },
+    /// A pool whose result is laid out as a convolution reads it, without an image in between.
+    PoolRearrange {
+        /// The pool.
+        pool: Pool,
+        /// The image.
+        from: Region,
+        /// The layout of the pooled image, of which there is one channel at a time.
+        pooled: Plane,
+        /// The layout of the result.
+        lines: Lines,
+        /// Where the result goes.
+        to: usize,
+    },
     /// The mean of each channel.
     GlobalPool {
         /// The image.
@@ -179,6 +192,7 @@ impl Step {
                 return choices.join(" + ");
             }
             Step::Pool { .. } => "pool",
+            Step::PoolRearrange { .. } => "pool, rearrange",
             Step::GlobalPool { .. } => "global pool",
             Step::Affine { .. } => "affine",
             Step::Add { .. } => "add",
@@ -196,6 +210,7 @@ impl Step {
         match self {
             Step::Rearrange { from, .. }
             | Step::Pool { from, .. }
+            | Step::PoolRearrange { from, .. }
             | Step::GlobalPool { from, .. }
             | Step::Affine { from, .. }
             | Step::Normalize { from, .. }
@@ -211,7 +226,9 @@ impl Step {
 
     fn writes(&self) -> Range<usize> {
         match self {
-            Step::Rearrange { to, lines, .. } => *to..*to + lines.len(),
+            Step::Rearrange { to, lines, .. } | Step::PoolRearrange { to, lines, .. } => {
+                *to..*to + lines.len()
+            }
             Step::Convolve { to, .. }
             | Step::Unflatten { to, .. }
             | Step::Pool { to, .. }
@@ -232,6 +249,18 @@ impl Step {
             Step::Convolve { chain, to, .. } => chain.scratch_len(to.plane.lanes),
             Step::Pool { pool, from, to } => pool.scratch_len(&from.plane, &to.plane),
             Step::Rearrange { lines, .. } => lines.scratch_len(),
+            Step::PoolRearrange {
+                pool,
+                from,
+                pooled,
+                lines,
+                ..
+            } => {
+                pooled.stride
+                    + pool
+                        .scratch_len(&from.plane, pooled)
+                        .max(lines.scratch_len())
+            }
             _ => 0,
         }
     }
@@ -270,6 +299,24 @@ impl Step {
                         let input = memory.read(from.channels(channel..channel + 1));
                         let output = memory.write(to.channels(channel..channel + 1));
                         pool.run(&from.plane, &to.plane, input, output, scratch);
+                    }
+                }
+                Step::PoolRearrange {
+                    pool,
+                    from,
+                    pooled,
+                    lines,
+                    to,
+                } => {
+                    let channels = from.plane.shape[0];
+                    let stride = lines.len() / channels;
+                    let (image, scratch) = scratch.split_at_mut(pooled.stride);
+                    for channel in share(channels) {
+                        let input = memory.read(from.channels(channel..channel + 1));
+                        pool.run(&from.plane, pooled, input, image, scratch);
+                        let start = to + channel * stride;
+                        let output = memory.write(start..start + stride);
+                        lines.fill(image, pooled.pitch, output, scratch);
                     }
                 }
                 Step::Affine {

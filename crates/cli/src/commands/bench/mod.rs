@@ -1,18 +1,22 @@
 //! `skinny bench`: how fast this machine is.
 
+mod layers;
 mod memory;
+mod models;
+mod peer;
+mod probe;
+mod samples;
+mod subject;
 mod train;
 
 use crate::arguments::BenchArguments;
 use crate::failure::Failure;
 use crate::output::Output;
 
-/// Runs the benchmark that the arguments ask for.
+/// Measures models, or training.
 pub fn bench(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
     match &arguments.train {
         Some(recipe) => train::train(recipe, arguments, output),
-        None => Err(Failure::usage(
-            "nothing to measure; name a recipe: skinny bench --train mnist-lenet5-iht-10x",
-        )),
+        None => models::models(arguments, output),
     }
 }

@@ -19,19 +19,8 @@ const LEAST_STEPS: usize = 3;
 
 /// Measures and prints.
 pub fn train(name: &str, arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
-    if !arguments.seconds.is_finite() || arguments.seconds < 0.0 {
-        return Err(Failure::usage(format!(
-            "--seconds {} is no duration",
-            arguments.seconds
-        )));
-    }
-    let threads = env::threads(arguments.threads)?;
-    let density = arguments.density;
-    if let Some(density) = density.filter(|density| !(*density > 0.0 && *density <= 1.0)) {
-        return Err(Failure::usage(format!(
-            "--density {density} is not between 0 and 1; 0.25 keeps a quarter of the weights"
-        )));
-    }
+    let threads = env::threads(single("--threads", &arguments.threads)?)?;
+    let density = single("--density", &arguments.density)?;
     let recipe = recipe(name, arguments)?;
     let batch = recipe.data.batch;
     // As many pictures as any data set has: the plan is not used, but has to be a valid one.
@@ -43,7 +32,7 @@ pub fn train(name: &str, arguments: &BenchArguments, output: Output) -> Result<(
     }
     benchmark.time_layers();
     let mut times = Vec::new();
-    let end = Instant::now() + Duration::from_secs_f64(arguments.seconds);
+    let end = Instant::now() + Duration::from_secs_f64(arguments.seconds.unwrap_or(10.0));
     while times.len() < LEAST_STEPS || Instant::now() < end {
         times.push(1e3 * benchmark.step().as_secs_f64());
     }
@@ -101,10 +90,21 @@ pub fn train(name: &str, arguments: &BenchArguments, output: Output) -> Result<(
     output.text(&text)
 }
 
+/// The one value of an option that takes several for models.
+fn single<T: Copy>(option: &str, values: &[T]) -> Result<Option<T>, Failure> {
+    match values {
+        [] => Ok(None),
+        [value] => Ok(Some(*value)),
+        _ => Err(Failure::usage(format!(
+            "with --train, {option} takes one value"
+        ))),
+    }
+}
+
 /// The recipe of this name, or plain settings for a network.
 fn recipe(name: &str, arguments: &BenchArguments) -> Result<Recipe, Failure> {
     let mut settings = arguments.settings.clone();
-    if let Some(batch) = arguments.batch {
+    if let Some(batch) = single("--batch", &arguments.batch)? {
         settings.push(format!("data.batch={batch}"));
     }
     match Recipe::load(name, &settings) {
