@@ -383,7 +383,13 @@ pub struct BenchArguments {
     #[arg(long, value_delimiter = ',', value_name = "D,…", value_parser = share)]
     pub density: Vec<f64>,
     /// Other programs to run the same weights with, in turn with ours; compared only if the outputs agree.
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "PROGRAM,…", conflicts_with = "train")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "PROGRAM,…",
+        conflicts_with = "train"
+    )]
     pub against: Vec<Peer>,
     /// Show every layer: the kernel that it gets, and what the others would cost; with --train, its time.
     #[arg(long)]
@@ -438,7 +444,10 @@ fn share(text: &str) -> Result<f64, String> {
     let number = text.trim().parse::<f64>().ok();
     number
         .filter(|number| *number > 0.0 && *number <= 1.0)
-        .ok_or_else(|| "give what is kept, above 0 and at most 1; 0.25 keeps a quarter of the weights".to_string())
+        .ok_or_else(|| {
+            "give what is kept, above 0 and at most 1; 0.25 keeps a quarter of the weights"
+                .to_string()
+        })
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -54,5 +54,5 @@ pub use schedule::{Schedule, ScheduleKind};
 pub use size::expected_bytes;
 pub use skinny_kernels::loss::softmax;
 pub use sweep::{Sweep, SweepRun};
-pub use trained::Trained;
+pub use trained::{Trained, nonzeros};
 pub use trainer::{Event, Trainer};

@@ -50,6 +50,9 @@ pub struct Predictions {
 
 impl Predictions {
     /// Lets the engine's present weights classify a set.
+    ///
+    /// # Errors
+    /// If the set cannot be read or does not fit the preprocessing.
     pub fn of(
         engine: &mut dyn Engine,
         set: &Arc<Dataset>,
@@ -57,6 +60,22 @@ impl Predictions {
         batch: usize,
     ) -> Result<Predictions, TrainError> {
         let classes = engine.graph().output[0];
+        let mut logits = |images: &[f32], logits: &mut Vec<f32>| engine.logits(images, logits);
+        Self::by(&mut logits, classes, set, preprocess, batch)
+    }
+
+    /// Lets a function classify a set: it gets up to `batch` preprocessed images, `[images, channels, height, width]`, and puts
+    /// their logits, `[images, classes]`, in place of what the vector holds.
+    ///
+    /// # Errors
+    /// If the set cannot be read or does not fit the preprocessing.
+    pub fn by(
+        logits_of: &mut dyn FnMut(&[f32], &mut Vec<f32>),
+        classes: usize,
+        set: &Arc<Dataset>,
+        preprocess: &Preprocess,
+        batch: usize,
+    ) -> Result<Predictions, TrainError> {
         let mut outcome = Outcome::default();
         let mut confusion = vec![vec![0; classes]; set.classes];
         let mut wrong: Vec<(f32, u32, u32, u32)> = Vec::new();
@@ -67,7 +86,7 @@ impl Predictions {
             LoaderOptions::evaluation(batch),
         )? {
             let batch = batch?;
-            engine.logits(&batch.images, &mut logits);
+            logits_of(&batch.images, &mut logits);
             let sums = loss::cross_entropy(classes, &logits, &batch.labels, 0.0, None);
             outcome.add(Outcome {
                 loss: sums.loss,

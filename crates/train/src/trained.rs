@@ -1,14 +1,14 @@
 //! A finished network, ready to be measured and used.
 
 use skinny_model::Unpacked;
-use skinny_network::{Role, TensorsError};
+use skinny_network::{Graph, Role, Tensors, TensorsError};
 
 use crate::engine::cpu::CpuEngine;
 use crate::engine::{EngineSettings, Factors};
 use crate::optimizer::Optimizer;
-use crate::{Engine, TrainError};
+use crate::TrainError;
 
-/// A network with its weights in an engine: what `skinny eval` and `skinny predict` ask.
+/// A network with its weights in an engine: what `skinny eval` and `skinny predict` ask about a run.
 pub struct Trained {
     /// The network as it was given.
     pub model: Unpacked,
@@ -61,20 +61,19 @@ impl Trained {
         let engine = CpuEngine::new(graph, settings, weights);
         Ok(Trained { model, engine })
     }
+}
 
-    /// Trainable parameters that are not zero.
-    pub fn nonzeros(&self) -> usize {
-        let graph = self.engine.graph();
-        let parameters = graph.parameters.iter().filter(|p| p.role.trainable());
-        parameters
-            .map(
-                |parameter| match (parameter.role, self.model.tensors.get(&parameter.name)) {
-                    (Role::Weight, Some(tensor)) => {
-                        tensor.data.iter().filter(|value| **value != 0.0).count()
-                    }
-                    _ => parameter.len(),
-                },
-            )
-            .sum()
-    }
+/// Trainable parameters of a network that are not dropped: of weights those that are not zero, of others all.
+pub fn nonzeros(graph: &Graph, tensors: &Tensors) -> usize {
+    let parameters = graph.parameters.iter().filter(|p| p.role.trainable());
+    parameters
+        .map(
+            |parameter| match (parameter.role, tensors.get(&parameter.name)) {
+                (Role::Weight, Some(tensor)) => {
+                    tensor.data.iter().filter(|value| **value != 0.0).count()
+                }
+                _ => parameter.len(),
+            },
+        )
+        .sum()
 }

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 use skinny::data::DataRoots;
-use skinny::train::{Material, Predictions, Trained};
+use skinny::train::{Material, Predictions, nonzeros};
 
 use crate::arguments::EvalArguments;
+use crate::commands::classifier::Classifier;
 use crate::commands::env::threads;
 use crate::commands::source;
 use crate::failure::Failure;
@@ -26,24 +27,30 @@ pub fn eval(arguments: &EvalArguments, output: Output) -> Result<(), Failure> {
         source.model.preprocess = material.preprocess.clone();
     }
     let batch = recipe.data.batch;
-    let mut trained = Trained::new(source.model, batch, threads)?;
-    let predictions = Predictions::of(
-        &mut trained.engine,
+    let nonzeros = nonzeros(&graph, &source.model.tensors);
+    let mut classifier = match source::is_skinny(&arguments.run) {
+        true => Classifier::of_file(&source.model, threads)?,
+        false => Classifier::of_run(source.model, batch, threads)?,
+    };
+    let preprocess = classifier.preprocess().clone();
+    let predictions = Predictions::by(
+        &mut |images, logits| classifier.logits(images, logits),
+        graph.output[0],
         &material.test,
-        &trained.model.preprocess,
+        &preprocess,
         batch,
     )?;
     let outcome = predictions.outcome;
     let wrong = outcome.images - outcome.correct;
     output.object(&json!({
         "error": outcome.error(), "loss": outcome.mean_loss(), "images": outcome.images, "wrong": wrong,
-        "nonzeros": trained.nonzeros(),
+        "nonzeros": nonzeros,
     }))?;
     output.text(&format!(
         "error {} ({wrong} of {} wrong), loss {:.4}, {} non-zeros",
         percent(outcome.error()),
         thousands(outcome.images as u64),
         outcome.mean_loss(),
-        thousands(trained.nonzeros() as u64),
+        thousands(nonzeros as u64),
     ))
 }

@@ -1,6 +1,7 @@
 //! One module per verb.
 
 pub mod bench;
+pub mod classifier;
 pub mod data;
 pub mod env;
 pub mod eval;
@@ -9,6 +10,7 @@ pub mod export;
 pub mod help;
 pub mod import;
 pub mod inspect;
+pub mod latency;
 pub mod plan;
 pub mod predict;
 pub mod recipes;

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 use skinny::data::read_picture;
-use skinny::train::{Engine, Trained, softmax};
+use skinny::train::softmax;
 
 use crate::arguments::PredictArguments;
+use crate::commands::classifier::Classifier;
 use crate::commands::env::default_threads;
 use crate::commands::source;
 use crate::failure::Failure;
@@ -13,9 +14,12 @@ use crate::output::{Output, note};
 /// Classifies each picture on its own; one that cannot be read does not keep the others from being classified.
 pub fn predict(arguments: &PredictArguments, output: Output) -> Result<(), Failure> {
     let source = source::open(&arguments.run, arguments.weights, None)?;
-    let mut trained = Trained::new(source.model, 1, default_threads())?;
-    let preprocess = trained.model.preprocess.clone();
-    let input = trained.model.network.input;
+    let input = source.model.network.input;
+    let mut classifier = match source::is_skinny(&arguments.run) {
+        true => Classifier::of_file(&source.model, default_threads())?,
+        false => Classifier::of_run(source.model, 1, default_threads())?,
+    };
+    let preprocess = classifier.preprocess().clone();
     let mut logits = Vec::new();
     let mut failed = None;
     for path in &arguments.pictures {
@@ -30,7 +34,7 @@ pub fn predict(arguments: &PredictArguments, output: Output) -> Result<(), Failu
                 continue;
             }
         };
-        trained.engine.logits(&image, &mut logits);
+        classifier.logits(&image, &mut logits);
         softmax(logits.len(), &mut logits);
         let mut order: Vec<usize> = (0..logits.len()).collect();
         order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));

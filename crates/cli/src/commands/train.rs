@@ -11,6 +11,7 @@ use skinny::train::{Job, JobOptions, Recipe, RunFolder, Summary, TrainError, Twi
 
 use crate::arguments::{Device, Seeds, TrainArguments};
 use crate::commands::env::{environment, threads};
+use crate::commands::latency::Latency;
 use crate::failure::Failure;
 use crate::output::{Output, bytes, note, percent, table, thousands};
 use crate::progress::Display;
@@ -254,14 +255,26 @@ impl Session {
 
     /// The table at the end of a run, and what to type next.
     fn tell(&self, folder: &Path, summary: &Summary) -> Result<(), Failure> {
-        self.output
-            .object(&json!({ "event": "finished", "run": folder, "summary": summary }))?;
+        // What is finished is not lost because it could not be timed.
+        let latency = RunFolder::open(folder)
+            .map_err(Failure::from)
+            .and_then(|folder| Latency::of(&folder))
+            .inspect_err(|failure| note!("the latency is not known: {}", failure.message))
+            .ok();
+        self.output.object(&json!({
+            "event": "finished", "run": folder, "summary": summary,
+            "latency": latency.map(|latency| json!({
+                "batch": 1, "threads": 1, "dense_ms": latency.dense, "skinny_ms": latency.skinny,
+            })),
+        }))?;
         let next = match &summary.dense_twin {
             Some(twin) => format!("skinny report {} {}", quoted(folder), quoted(&twin.run)),
             None => format!("skinny report {}", quoted(folder)),
         };
-        self.output
-            .text(&format!("\n{}\n\nnext: {next}", result_table(summary)))
+        self.output.text(&format!(
+            "\n{}\n\nnext: {next}",
+            result_table(summary, latency)
+        ))
     }
 }
 
@@ -342,7 +355,12 @@ fn find_finished(beside: &Path, recipe: &Recipe) -> Result<Option<Twin>, Failure
 }
 
 /// Dense against skinny.
-fn result_table(summary: &Summary) -> String {
+fn result_table(summary: &Summary, latency: Option<Latency>) -> String {
+    let milliseconds = |of: fn(Latency) -> f64| {
+        let time = latency.map(of);
+        time.map_or("–".to_string(), |time| format!("{time:.3} ms"))
+    };
+    let dense_latency = milliseconds(|latency| latency.dense);
     let row = |cells: [&str; 3]| cells.map(str::to_string).to_vec();
     let share = 100.0 * summary.nonzeros as f64 / summary.parameters.max(1) as f64;
     let own_error = percent(summary.test_error);
@@ -352,7 +370,7 @@ fn result_table(summary: &Summary) -> String {
             vec!["error".into(), own_error],
             vec!["non-zeros".into(), thousands(summary.nonzeros as u64)],
             vec!["file".into(), bytes(summary.dense_bytes)],
-            vec!["latency".into(), "–".into()],
+            vec!["latency".into(), dense_latency],
         ]);
     }
     let dense_error = summary
@@ -373,7 +391,18 @@ fn result_table(summary: &Summary) -> String {
             &bytes(summary.dense_bytes),
             &format!("{} (÷ {smaller:.1})", bytes(summary.packed_bytes)),
         ]),
-        row(["latency", "–", "–"]),
+        row([
+            "latency",
+            &dense_latency,
+            &format!(
+                "{}{}",
+                milliseconds(|latency| latency.skinny),
+                latency.map_or(String::new(), |latency| format!(
+                    " (÷ {:.1}, batch 1, 1 thread)",
+                    latency.dense / latency.skinny
+                ))
+            ),
+        ]),
     ])
 }
 

@@ -207,6 +207,11 @@ fn the_default_job_ends_with_the_table_and_reuses_its_twin() {
     assert_eq!(row("error").len(), 5, "{}", told.out);
     assert_eq!(row("non-zeros")[1], "439,096");
     assert!(row("file").last().unwrap().ends_with(')'));
+    let latency = row("latency");
+    for milliseconds in [latency[1], latency[3]] {
+        assert!(milliseconds.parse::<f64>().unwrap() > 0.0, "{}", told.out);
+    }
+    assert!(told.out.contains(", batch 1, 1 thread)"), "{}", told.out);
     let next = "next: skinny report runs/glyphs-lenet5-iht-10x runs/glyphs-lenet5-dense";
     assert_eq!(told.out.lines().last(), Some(next));
     assert_eq!(told.err.matches(": done in ").count(), 2);
@@ -216,7 +221,7 @@ fn the_default_job_ends_with_the_table_and_reuses_its_twin() {
     assert_eq!(again.out.lines().last(), Some(next));
     let table = |out: &str| {
         out.lines()
-            .filter(|line| !line.starts_with("next"))
+            .filter(|line| !line.starts_with("next") && !line.starts_with("latency"))
             .map(str::to_string)
             .collect::<Vec<_>>()
     };

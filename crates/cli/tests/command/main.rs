@@ -1,5 +1,6 @@
 //! The program `skinny` from outside: what it prints, how it fails, that it can be killed.
 
+mod bench;
 mod exchange;
 mod export;
 mod failures;

@@ -5,7 +5,7 @@ mod memory;
 mod models;
 mod peer;
 mod probe;
-mod samples;
+pub mod samples;
 mod subject;
 mod train;
 
