@@ -404,7 +404,7 @@ pub struct BenchArguments {
     #[arg(long, value_name = "RECIPE", conflicts_with = "models")]
     pub train: Option<String>,
     /// Change a key of the recipe of --train, e.g. `train.optimizer=adamw`; may be given several times.
-    #[arg(long = "set", value_name = "KEY=VALUE", requires = "train")]
+    #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
     /// Load the model, run it once and say what that took.
     #[arg(long, hide = true, conflicts_with = "train")]

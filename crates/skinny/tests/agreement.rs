@@ -23,7 +23,10 @@ fn options(threads: usize) -> Options {
 fn compare(expected: &[f32], found: &[f32], what: &str) {
     assert_eq!(expected.len(), found.len(), "{what}");
     let size = expected.iter().fold(0.0f32, |size, x| size.max(x.abs()));
-    assert!(size > 0.0 && size.is_finite(), "{what}: logits up to {size}");
+    assert!(
+        size > 0.0 && size.is_finite(),
+        "{what}: logits up to {size}"
+    );
     for (expected, found) in expected.iter().zip(found) {
         let apart = (expected - found).abs();
         assert!(apart <= TOLERANCE * size, "{what}: {found}, not {expected}");
@@ -130,7 +133,9 @@ fn a_packed_run_classifies_every_test_picture_as_its_trainer_does() {
     )
     .expect("it is right");
     let graph = run.network.graph().expect("it is right");
-    let set = Material::load(&recipe, &graph, &roots).expect("the set is there").test;
+    let set = Material::load(&recipe, &graph, &roots)
+        .expect("the set is there")
+        .test;
     let preprocess = run.preprocess.clone();
     let batch = 250;
     let mut trained = Trained::new(run, batch, 2).expect("it is right");

@@ -3,10 +3,10 @@
 use skinny_model::Unpacked;
 use skinny_network::{Graph, Role, Tensors, TensorsError};
 
+use crate::TrainError;
 use crate::engine::cpu::CpuEngine;
 use crate::engine::{EngineSettings, Factors};
 use crate::optimizer::Optimizer;
-use crate::TrainError;
 
 /// A network with its weights in an engine: what `skinny eval` and `skinny predict` ask about a run.
 pub struct Trained {

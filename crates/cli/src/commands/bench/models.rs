@@ -26,6 +26,11 @@ const AGREEMENT: f64 = 1e-4;
 
 /// Measures models.
 pub fn models(arguments: &BenchArguments, output: Output) -> Result<(), Failure> {
+    if !arguments.settings.is_empty() {
+        return Err(Failure::usage(
+            "--set changes the recipe of --train; leave it out for models",
+        ));
+    }
     let list = |given: &[usize], default: &[usize]| match given {
         [] => default.to_vec(),
         given => given.to_vec(),
