@@ -59,6 +59,33 @@ pub enum Verb {
   skinny sweep sweep.toml --list                        the runs and what is there of each
 In the array of a Slurm job or an indexed Kubernetes Job the shard is that of the task, see examples/.")]
     Sweep(SweepArguments),
+    /// Set groups of runs against each other, paired by seed: means, intervals, and what is only noise.
+    #[command(after_help = "Examples:
+  skinny compare runs/lenet5-methods --by method,density
+  skinny compare runs/lenet5-methods --by method,density --latency --out results/lenet5-methods
+  skinny compare runs/lenet5-ablations --by case --baseline case=default --error validation
+  skinny compare runs/a runs/b --by train.lr --format csv
+
+A folder that holds run folders stands for all of them. Differences are means over pairs of runs with the same seed, data, network and
+training; their intervals are those of Student's t. With --out, the pictures are error against density, and against bytes and (--latency) milliseconds.")]
+    Compare(CompareArguments),
+    /// Measure what each layer costs when it is thresholded alone, and the budget that follows from it.
+    #[command(after_help = "Examples:
+  skinny sensitivity runs/mnist-lenet5-dense
+  skinny sensitivity runs/mnist-lenet5-dense --density 0.05 --densities 0.5,0.2,0.1,0.05,0.02
+  skinny sensitivity lenet5.skinny --recipe mnist-lenet5-dense --out sensitivity
+
+Measured on the held-out pictures of the recipe, without training; the test set is left alone. The budget goes into a recipe as it is printed.")]
+    Sensitivity(SensitivityArguments),
+    /// Find the smallest network that loses no more than it may, by sensitivity and iterative hard thresholding.
+    #[command(after_help = "Examples:
+  skinny slim runs/mnist-lenet5-dense --max-error-increase 0.2
+  skinny slim weights.safetensors --recipe mnist-lenet5-iht-10x --max-error-increase 0.1 --out runs/slim
+  skinny slim runs/mnist-lenet5-dense --max-error-increase 0.2 --set train.epochs=6 --trials 5
+
+Every density that is tried is a run of its own below --out; the held-out pictures decide, the test set confirms the winner. Give the
+command again to go on after an interruption.")]
+    Slim(SlimArguments),
     /// Show, before anything is trained, the phases and what each layer will keep.
     #[command(after_help = "Examples:
   skinny plan mnist-lenet5-iht-20x
@@ -267,6 +294,134 @@ pub struct SweepArguments {
     /// Show the runs instead of training them.
     #[arg(long)]
     pub list: bool,
+}
+
+/// Arguments of `skinny compare`.
+#[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// Folders of runs, or folders that hold them.
+    #[arg(required = true)]
+    pub runs: Vec<PathBuf>,
+    /// What makes a group: method, density, name, case (the folder without its seed), network, data, epochs, or keys of the recipe, as
+    /// sparsity.budget.
+    #[arg(long, value_name = "KEYS", value_delimiter = ',', default_value = "method,density")]
+    pub by: Vec<String>,
+    /// Which runs the others are set against.
+    #[arg(long, value_name = "KEY=VALUE", default_value = "method=dense")]
+    pub baseline: String,
+    /// Which error: choices are made on the held-out pictures, results are told of the test set.
+    #[arg(long, value_enum, default_value_t = ErrorChoice::Test)]
+    pub error: ErrorChoice,
+    /// Measure one picture on one thread with the runtime, for a run of each group.
+    #[arg(long)]
+    pub latency: bool,
+    /// How the table is printed.
+    #[arg(long, value_enum, default_value_t = TableChoice::Markdown)]
+    pub format: TableChoice,
+    /// Folder for compare.md, .csv and .json and the pictures.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Arguments of `skinny sensitivity`.
+#[derive(Debug, Args)]
+pub struct SensitivityArguments {
+    /// A run folder; or a .skinny file, or weights in safetensors, together with --recipe.
+    pub run: PathBuf,
+    /// Which weights of the run.
+    #[arg(long, value_enum, default_value_t = Which::Last)]
+    pub weights: Which,
+    /// The recipe that says the data (and of weights the network), for what is not a run folder.
+    #[arg(long)]
+    pub recipe: Option<String>,
+    /// Densities to measure each layer at [default: eleven from 0.5 to 0.01].
+    #[arg(long, value_delimiter = ',')]
+    pub densities: Option<Vec<f64>>,
+    /// Density of the whole network that the budget is for [default: the recipe's, else 0.1].
+    #[arg(long)]
+    pub density: Option<f64>,
+    /// Measure on so many of the held-out pictures only.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..).map(|count| count as usize))]
+    pub pictures: Option<usize>,
+    /// Where the data is; else $SKINNY_DATA, else the user's cache.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Threads to compute with [default: all cores]; never changes a bit of the result.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Folder for sensitivity.json, .csv and the picture [default: the run folder].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Arguments of `skinny slim`.
+#[derive(Debug, Args)]
+pub struct SlimArguments {
+    /// A run folder; or a .skinny file, or weights in safetensors, together with --recipe.
+    pub run: PathBuf,
+    /// The recipe of the trials [default: the run's]; what is not of IHT in its sparsity table is IHT with a cubic ramp instead.
+    #[arg(long)]
+    pub recipe: Option<String>,
+    /// Change a key of the recipe, e.g. `train.epochs=3`; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// How much the error on the held-out pictures may grow, in points: 0.2 is 2 more wrong pictures of 1,000.
+    #[arg(long, value_name = "POINTS", allow_negative_numbers = true)]
+    pub max_error_increase: f64,
+    /// How the layers share what is kept.
+    #[arg(long, value_enum, default_value_t = BudgetChoice::Sensitivity)]
+    pub budget: BudgetChoice,
+    /// The density to try first [default: the one that sensitivity thinks safe without training].
+    #[arg(long)]
+    pub start: Option<f64>,
+    /// Densities below it are not tried.
+    #[arg(long, default_value_t = 0.002)]
+    pub least: f64,
+    /// How close to the best density the search ends: 0.1 is a tenth.
+    #[arg(long, default_value_t = 0.1)]
+    pub tolerance: f64,
+    /// The most densities that are tried.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..).map(|count| count as usize))]
+    pub trials: usize,
+    /// The folder of the search [default: runs/NAME-slim].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Key of every random choice, instead of the recipe's.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=LARGEST_SEED))]
+    pub seed: Option<u64>,
+    /// Where the data is; else $SKINNY_DATA, else the user's cache.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Threads to compute with [default: all cores]; never changes a bit of the result.
+    #[arg(long)]
+    pub threads: Option<usize>,
+}
+
+/// How the layers of a trial share what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BudgetChoice {
+    /// By what each layer costs when it is thresholded alone.
+    Sensitivity,
+    /// As the recipe says; ERK if it is not of IHT.
+    Recipe,
+}
+
+/// The pictures that an error is measured on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ErrorChoice {
+    /// The test set.
+    Test,
+    /// The held-out part of the training set.
+    Validation,
+}
+
+/// Forms of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TableChoice {
+    /// A table that reads well as text.
+    Markdown,
+    /// Comma-separated values with every number in full.
+    Csv,
 }
 
 /// One of several parts of a sweep.

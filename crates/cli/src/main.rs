@@ -3,6 +3,7 @@
 
 mod arguments;
 mod commands;
+mod compare;
 mod failure;
 mod output;
 mod progress;
@@ -51,6 +52,9 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Verb::Eval(eval) => commands::eval::eval(eval, output),
         Verb::Predict(predict) => commands::predict::predict(predict, output),
         Verb::Sweep(arguments) => commands::sweep::sweep(arguments, output),
+        Verb::Compare(arguments) => commands::compare::compare(arguments, output),
+        Verb::Sensitivity(arguments) => commands::sensitivity::sensitivity(arguments, output),
+        Verb::Slim(arguments) => commands::slim::slim(arguments, output),
         Verb::Plan(recipe) => commands::plan::plan(recipe, output),
         Verb::Summary { network, list } => {
             commands::summary::summary(network.as_deref(), *list, output)

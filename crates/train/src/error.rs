@@ -145,6 +145,9 @@ pub enum TrainError {
         /// The run folder.
         folder: PathBuf,
     },
+    /// Somebody asked a measurement to stop.
+    #[error("stopped; give this command again to begin anew")]
+    Stopped,
     /// A run folder that is not to be written into.
     #[error("{}: {reason}", .folder.display())]
     Folder {
@@ -197,7 +200,7 @@ impl TrainError {
             | TrainError::Import(_)
             | TrainError::Preprocess(_) => 3,
             TrainError::Diverged { .. } | TrainError::Threshold { .. } => 4,
-            TrainError::Interrupted { .. } | TrainError::Write { .. } => 5,
+            TrainError::Interrupted { .. } | TrainError::Stopped | TrainError::Write { .. } => 5,
         }
     }
 }

@@ -21,8 +21,10 @@ mod recipe;
 mod resolved;
 mod run_folder;
 mod schedule;
+mod sensitivity;
 mod shrink;
 mod size;
+mod slim;
 mod sweep;
 mod thinner;
 mod trained;
@@ -51,8 +53,12 @@ pub use recipe::{
 pub use resolved::Resolved;
 pub use run_folder::{RunFolder, Summary, Twin};
 pub use schedule::{Schedule, ScheduleKind};
+pub use sensitivity::{
+    DENSITIES, LayerSensitivity, Sensitivity, SensitivityPoint, SensitivityStep,
+};
 pub use size::expected_bytes;
 pub use skinny_kernels::loss::softmax;
+pub use slim::SlimSearch;
 pub use sweep::{Sweep, SweepRun};
 pub use trained::{Trained, nonzeros};
 pub use trainer::{Event, Trainer};

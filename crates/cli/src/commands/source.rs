@@ -29,6 +29,11 @@ pub fn is_skinny(path: &Path) -> bool {
 /// Opens what `path` names; `which` chooses among the weights of a run.
 pub fn open(path: &Path, which: Which, recipe: Option<&str>) -> Result<Source, Failure> {
     let recipe = recipe.map(|recipe| Recipe::load(recipe, &[])).transpose()?;
+    with_recipe(path, which, recipe)
+}
+
+/// The same with a recipe that has been read.
+pub fn with_recipe(path: &Path, which: Which, recipe: Option<Recipe>) -> Result<Source, Failure> {
     if is_skinny(path) {
         return Ok(Source {
             model: Model::load(path)?.unpack(),

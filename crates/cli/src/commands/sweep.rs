@@ -9,16 +9,14 @@ use std::time::Instant;
 
 use serde_json::json;
 use skinny::data::DataRoots;
-use skinny::train::{Job, JobOptions, Resolved, RunFolder, Summary, Sweep, SweepRun};
+use skinny::train::{JobOptions, Resolved, Sweep, SweepRun};
 
 use crate::arguments::{Shard, SweepArguments};
 use crate::commands::env::{default_threads, environment, threads};
-use crate::commands::train::{quoted, resolved_hash, stop_flag};
+use crate::commands::finish::{FAILURE, Finished, finish};
+use crate::commands::train::{quoted, stop_flag};
 use crate::failure::Failure;
 use crate::output::{Output, duration, note, percent, table, thousands};
-
-/// The file in the folder of a run that can never be finished.
-const FAILURE: &str = "failure.json";
 
 /// Pictures of a set of usual size.
 const TYPICAL: usize = 50_000;
@@ -155,13 +153,6 @@ fn shard(
 /// How a run ended.
 type End = Result<Finished, Failure>;
 
-/// A finished run.
-struct Finished {
-    summary: Summary,
-    /// It was finished when this command came to it.
-    before: bool,
-}
-
 struct Session<'a> {
     options: JobOptions,
     out: &'a Path,
@@ -182,7 +173,9 @@ impl Session<'_> {
             let path = self.out.join(&run.id);
             let begun = Instant::now();
             let end =
-                catch_unwind(AssertUnwindSafe(|| self.one(run, &path))).unwrap_or_else(|_| {
+                catch_unwind(AssertUnwindSafe(|| {
+                    finish(&run.recipe, &path, &self.options, &mut |_, _| {}, &self.stop)
+                })).unwrap_or_else(|_| {
                     Err(Failure {
                         message: "the program has panicked; please report this as a defect".into(),
                         code: 101,
@@ -196,58 +189,6 @@ impl Session<'_> {
             let mut ends = self.ends.lock().unwrap_or_else(|error| error.into_inner());
             ends[index] = end;
         }
-    }
-
-    fn one(&self, run: &SweepRun, path: &Path) -> End {
-        let hash = resolved_hash(&run.recipe)?;
-        let other = || {
-            Failure::usage(format!(
-                "{} holds a run of other settings, which is never overwritten; choose another --out",
-                path.display()
-            ))
-        };
-        if path.join(FAILURE).exists() {
-            return Err(Failure {
-                message: format!(
-                    "has failed before ({}); delete {} to try it again",
-                    failure_of(path),
-                    path.display()
-                ),
-                code: 4,
-            });
-        }
-        let job = match RunFolder::open(path) {
-            Ok(folder) => {
-                if let Some(summary) = folder.summary()? {
-                    let same = summary.settings_hash == hash && summary.seed == run.recipe.seed;
-                    let finished = Finished {
-                        summary,
-                        before: true,
-                    };
-                    return same.then_some(finished).ok_or_else(other);
-                }
-                let begun = folder.recipe()?;
-                if begun.seed != run.recipe.seed || resolved_hash(&begun)? != hash {
-                    return Err(other());
-                }
-                Job::resume(path, &self.options)?
-            }
-            Err(_) => Job::start(run.recipe.clone(), Some(path), &self.options)?,
-        };
-        let ended = job.run(None, &mut |_| {}, &self.stop);
-        let finished = ended.map(|summary| Finished {
-            summary,
-            before: false,
-        });
-        finished.map_err(|error| {
-            let failure = Failure::from(error);
-            if failure.code == 4 {
-                let text = json!({ "code": failure.code, "message": failure.message }).to_string();
-                // Without it the run fails again in the same way.
-                let _ = std::fs::write(path.join(FAILURE), text + "\n");
-            }
-            failure
-        })
     }
 
     fn say(&self, run: &SweepRun, end: &Option<End>, all: usize, begun: Instant) {
@@ -285,16 +226,6 @@ impl Session<'_> {
             "summary": end.as_ref().and_then(|end| end.as_ref().ok()).map(|finished| &finished.summary),
         }));
     }
-}
-
-/// What a run that failed before has failed of.
-fn failure_of(path: &Path) -> String {
-    let text = std::fs::read_to_string(path.join(FAILURE)).unwrap_or_default();
-    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    value["message"]
-        .as_str()
-        .unwrap_or("for a reason that is lost")
-        .to_string()
 }
 
 /// The runs of a shard and what is there of each, without training.

@@ -10,10 +10,10 @@ mod figure;
 mod histograms;
 mod html;
 mod layers;
-mod number;
+pub mod number;
 mod page;
 mod photo;
-mod plots;
+pub mod plots;
 mod predictions;
 mod read;
 mod result;
@@ -169,7 +169,7 @@ fn members(runs: &[Run]) -> Vec<Member<'_>> {
 }
 
 /// Writes each drawing as SVG and PNG under its name; drawing is the slow part, so every core takes a share.
-fn write_drawings(drawings: &[(String, Canvas)], out: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write_drawings(drawings: &[(String, Canvas)], out: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let folder = out.join("plots");
     fs::create_dir_all(&folder).map_err(|source| ReportError::Write {
         path: folder.clone(),
@@ -209,7 +209,7 @@ fn write_drawings(drawings: &[(String, Canvas)], out: &Path) -> Result<Vec<PathB
 }
 
 /// Writes a file such that it is there as a whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".unfinished");
     let written = fs::write(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, path));

@@ -5,6 +5,7 @@
 //! each into its counterpart for a dark screen with CSS alone, inside the page and inside every SVG file.
 
 mod axes;
+pub mod chart;
 
 use std::fmt::Write as _;
 

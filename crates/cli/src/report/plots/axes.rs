@@ -198,7 +198,7 @@ fn legend_rows(
 }
 
 /// A step of 1, 2 or 5 times a power of ten that cuts `span` into about `parts`.
-fn round_step(span: f64, parts: f64) -> f64 {
+pub(super) fn round_step(span: f64, parts: f64) -> f64 {
     let raw = (span / parts).max(f64::MIN_POSITIVE);
     let power = 10f64.powf(raw.log10().floor());
     [1.0, 2.0, 5.0, 10.0]
