@@ -304,7 +304,12 @@ pub struct CompareArguments {
     pub runs: Vec<PathBuf>,
     /// What makes a group: method, density, name, case (the folder without its seed), network, data, epochs, or keys of the recipe, as
     /// sparsity.budget.
-    #[arg(long, value_name = "KEYS", value_delimiter = ',', default_value = "method,density")]
+    #[arg(
+        long,
+        value_name = "KEYS",
+        value_delimiter = ',',
+        default_value = "method,density"
+    )]
     pub by: Vec<String>,
     /// Which runs the others are set against.
     #[arg(long, value_name = "KEY=VALUE", default_value = "method=dense")]

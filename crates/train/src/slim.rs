@@ -98,7 +98,13 @@ mod tests {
         // 0.2 failed, 0.1 did not: the search goes on below 0.1.
         let tried = [(0.2, false), (0.1, true)];
         assert_eq!(search.next(&tried), Some(0.05));
-        let tried = [(0.2, true), (0.1, true), (0.05, true), (0.025, true), (0.0125, true)];
+        let tried = [
+            (0.2, true),
+            (0.1, true),
+            (0.05, true),
+            (0.025, true),
+            (0.0125, true),
+        ];
         assert_eq!(search.next(&tried), None, "after so many");
     }
 }

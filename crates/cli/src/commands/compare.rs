@@ -4,10 +4,10 @@ use serde_json::json;
 
 use crate::arguments::{CompareArguments, ErrorChoice, TableChoice};
 use crate::compare::groups::{Baseline, Metric, group};
+use crate::compare::latency;
 use crate::compare::pictures::pictures;
 use crate::compare::runs::Found;
-use crate::compare::table::{Comparison, missing_line};
-use crate::compare::latency;
+use crate::compare::table::{Comparison, missing_lines};
 use crate::failure::Failure;
 use crate::output::{Output, note};
 use crate::report::{write_drawings, write_whole};
@@ -16,8 +16,8 @@ use crate::report::{write_drawings, write_whole};
 pub fn compare(arguments: &CompareArguments, output: Output) -> Result<(), Failure> {
     let Found { runs, missing } = Found::read(&arguments.runs)?;
     if runs.is_empty() || arguments.format == TableChoice::Csv {
-        for missing in &missing {
-            note!("{}", missing_line(missing));
+        for line in missing_lines(&missing) {
+            note!("{line}");
         }
     }
     if runs.is_empty() {
@@ -25,9 +25,8 @@ pub fn compare(arguments: &CompareArguments, output: Output) -> Result<(), Failu
             "none of these runs is finished, so there is nothing to compare; they are listed above",
         ));
     }
-    let baseline = Baseline::parse(&arguments.baseline).map_err(|reason| {
-        Failure::usage(format!("--baseline {}: {reason}", arguments.baseline))
-    })?;
+    let baseline = Baseline::parse(&arguments.baseline)
+        .map_err(|reason| Failure::usage(format!("--baseline {}: {reason}", arguments.baseline)))?;
     let metric = match arguments.error {
         ErrorChoice::Test => Metric::Test,
         ErrorChoice::Validation => Metric::Validation,
@@ -47,15 +46,19 @@ pub fn compare(arguments: &CompareArguments, output: Output) -> Result<(), Failu
         notes: grouped.notes,
     };
     output.object(&comparison.json())?;
-    output.text(match arguments.format {
-        TableChoice::Markdown => comparison.markdown(),
-        TableChoice::Csv => comparison.csv(),
-    }.trim_end())?;
+    output.text(
+        match arguments.format {
+            TableChoice::Markdown => comparison.markdown(),
+            TableChoice::Csv => comparison.csv(),
+        }
+        .trim_end(),
+    )?;
     let Some(out) = &arguments.out else {
         return Ok(());
     };
     let plots = write_drawings(&pictures(&comparison), out)?;
-    let json = serde_json::to_string_pretty(&comparison.json()).expect("a comparison is plain data");
+    let json =
+        serde_json::to_string_pretty(&comparison.json()).expect("a comparison is plain data");
     for (name, text) in [
         ("compare.md", comparison.markdown()),
         ("compare.csv", comparison.csv()),
@@ -63,6 +66,10 @@ pub fn compare(arguments: &CompareArguments, output: Output) -> Result<(), Failu
     ] {
         write_whole(&out.join(name), text.as_bytes())?;
     }
-    note!("compare.md, .csv and .json and {} plots in {}", plots.len(), out.display());
+    note!(
+        "compare.md, .csv and .json and {} plots in {}",
+        plots.len(),
+        out.display()
+    );
     output.object(&json!({ "event": "written", "out": out, "plots": plots }))
 }

@@ -50,28 +50,34 @@ pub fn sensitivity(arguments: &SensitivityArguments, output: Output) -> Result<(
         &stop,
         output,
     )?;
-    let density = arguments
-        .density
-        .or(recipe.sparsity.density)
-        .unwrap_or(0.1);
+    let density = arguments.density.or(recipe.sparsity.density).unwrap_or(0.1);
     let settings = with_budget(&recipe.sparsity, found.budget(density), density);
     output.object(&json!({
         "event": "sensitivity", "sensitivity": found, "density": density, "budget": settings.layers,
     }))?;
     output.text(&courses(&found))?;
-    output.text(&format!("\nThe budget it suggests at density {density}, for a recipe:\n\n{}", toml(&settings)))?;
+    output.text(&format!(
+        "\nThe budget it suggests at density {density}, for a recipe:\n\n{}",
+        toml(&settings)
+    ))?;
     output.text(&beside_erk(&found, &settings, density))?;
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None if arguments.run.is_dir() => arguments.run.clone(),
         None => return Ok(()),
     };
-    let title = format!("Error when one layer is thresholded: {}", recipe.network()?.name);
+    let title = format!(
+        "Error when one layer is thresholded: {}",
+        recipe.network()?.name
+    );
     let plots = write_drawings(&[("sensitivity".into(), picture(&found, &title))], &out)?;
     let json = serde_json::to_string_pretty(&found).expect("a sensitivity is plain data");
     write_whole(&out.join("sensitivity.json"), (json + "\n").as_bytes())?;
     write_whole(&out.join("sensitivity.csv"), csv(&found).as_bytes())?;
-    note!("sensitivity.json, .csv and plots/sensitivity.svg and .png in {}", out.display());
+    note!(
+        "sensitivity.json, .csv and plots/sensitivity.svg and .png in {}",
+        out.display()
+    );
     output.object(&json!({ "event": "written", "out": out, "plots": plots }))
 }
 
@@ -174,14 +180,23 @@ fn beside_erk(found: &Sensitivity, settings: &SparsitySettings, density: f64) ->
         ..erk
     };
     let erk = resolve(&erk, &shapes, density, None).ok();
-    let mut rows = vec![["layer", "weights", "suggested", "erk"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["layer", "weights", "suggested", "erk"]
+            .map(String::from)
+            .to_vec(),
+    ];
     for (index, layer) in found.layers.iter().enumerate() {
-        let suggested = settings.layers.iter().flatten().find(|(name, _)| **name == layer.name);
+        let suggested = settings
+            .layers
+            .iter()
+            .flatten()
+            .find(|(name, _)| **name == layer.name);
         rows.push(vec![
             layer.name.clone(),
             thousands(layer.weights() as u64),
             suggested.map_or("–".into(), |(_, density)| share(*density)),
-            erk.as_ref().map_or("–".into(), |erk| share(erk[index].density)),
+            erk.as_ref()
+                .map_or("–".into(), |erk| share(erk[index].density)),
         ]);
     }
     table(&rows)
@@ -198,18 +213,36 @@ fn courses(found: &Sensitivity) -> String {
     };
     let mut rows = vec![vec!["error, one layer at".to_string()]];
     // Small layers round their densities; those of the largest are nearest to what was asked for.
-    let largest = found.layers.iter().max_by_key(|layer| layer.weights()).unwrap_or(longest);
-    rows[0].extend(largest.points.iter().map(|point| format::percent(point.density)));
+    let largest = found
+        .layers
+        .iter()
+        .max_by_key(|layer| layer.weights())
+        .unwrap_or(longest);
+    rows[0].extend(
+        largest
+            .points
+            .iter()
+            .map(|point| format::percent(point.density)),
+    );
     for layer in &found.layers {
         let mut row = vec![layer.name.clone()];
-        row.extend(layer.points.iter().map(|point| format!("{:.2}", 100.0 * point.error)));
+        row.extend(
+            layer
+                .points
+                .iter()
+                .map(|point| format!("{:.2}", 100.0 * point.error)),
+        );
         rows.push(row);
     }
     format!(
         "{} of {} {} pictures; whole network {}\n\n{}",
         "errors in percent",
         thousands(found.pictures as u64),
-        if found.held_out { "held-out" } else { "training" },
+        if found.held_out {
+            "held-out"
+        } else {
+            "training"
+        },
         percent(found.error),
         table(&rows)
     )
@@ -219,7 +252,10 @@ fn csv(found: &Sensitivity) -> String {
     let mut text = String::from("layer,weights,density,k,error,loss\n");
     for layer in &found.layers {
         let weights = layer.weights();
-        text.push_str(&format!("{},{weights},1,{weights},{},{}\n", layer.name, found.error, found.loss));
+        text.push_str(&format!(
+            "{},{weights},1,{weights},{},{}\n",
+            layer.name, found.error, found.loss
+        ));
         for point in &layer.points {
             text.push_str(&format!(
                 "{},{weights},{},{},{},{}\n",
@@ -262,7 +298,11 @@ fn picture(found: &Sensitivity, title: &str) -> Canvas {
     let label = format!(
         "error on {} {} pictures, all other layers left as they are",
         thousands(found.pictures as u64),
-        if found.held_out { "held-out" } else { "training" }
+        if found.held_out {
+            "held-out"
+        } else {
+            "training"
+        }
     );
     let mut chart = Chart::new(
         title,
@@ -281,7 +321,10 @@ fn picture(found: &Sensitivity, title: &str) -> Canvas {
     );
     chart.level(found.error, None, &whole);
     for (layer, style) in found.layers.iter().zip(&styles) {
-        let course = layer.points.iter().map(|point| (point.density, point.error));
+        let course = layer
+            .points
+            .iter()
+            .map(|point| (point.density, point.error));
         let course: Vec<_> = [(1.0, found.error)].into_iter().chain(course).collect();
         chart.curve(&course, style);
     }
@@ -335,7 +378,10 @@ impl Display {
             }
             None if self.layer != layer => {
                 self.layer = layer.to_string();
-                note!("{layer}: point {done} of {all}, about {} left", duration(left));
+                note!(
+                    "{layer}: point {done} of {all}, about {} left",
+                    duration(left)
+                );
             }
             None => {}
         }
@@ -406,7 +452,10 @@ mod tests {
     fn tables_and_picture_show_every_layer() {
         let found = found();
         let text = courses(&found);
-        assert!(text.contains("conv1.weight") && text.contains("90.00"), "{text}");
+        assert!(
+            text.contains("conv1.weight") && text.contains("90.00"),
+            "{text}"
+        );
         assert_eq!(csv(&found).lines().count(), 1 + 2 * 4);
         let svg = picture(&found, "t").svg_file();
         for words in ["conv1", "fc1", "whole network", "held-out"] {

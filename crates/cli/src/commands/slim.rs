@@ -27,7 +27,7 @@ use crate::failure::Failure;
 use crate::output::{Output, bytes, note, percent, table, thousands};
 use crate::progress::Display;
 use crate::report::plots::chart::{Axis, Chart, Range, Style, format};
-use crate::report::plots::{Canvas, ink};
+use crate::report::plots::{Anchor, Canvas, ink};
 use crate::report::{write_drawings, write_whole};
 
 /// The weights that the search starts from, in its folder.
@@ -101,9 +101,16 @@ fn search(arguments: &SlimArguments) -> Result<SlimSearch, Failure> {
     };
     let increase = arguments.max_error_increase;
     if !(0.0..=100.0).contains(&increase) {
-        return refuse("--max-error-increase", increase, "not between 0 and 100; it is in points, 0.2 for 0.2 % more errors");
+        return refuse(
+            "--max-error-increase",
+            increase,
+            "not between 0 and 100; it is in points, 0.2 for 0.2 % more errors",
+        );
     }
-    for (flag, value) in [("--least", Some(arguments.least)), ("--start", arguments.start)] {
+    for (flag, value) in [
+        ("--least", Some(arguments.least)),
+        ("--start", arguments.start),
+    ] {
         if let Some(value) = value
             && !(value > 0.0 && value < 1.0)
         {
@@ -111,7 +118,11 @@ fn search(arguments: &SlimArguments) -> Result<SlimSearch, Failure> {
         }
     }
     if !(arguments.tolerance >= 0.01) {
-        return refuse("--tolerance", arguments.tolerance, "below 0.01, closer than seeds can tell; 0.1 is a tenth");
+        return refuse(
+            "--tolerance",
+            arguments.tolerance,
+            "below 0.01, closer than seeds can tell; 0.1 is a tenth",
+        );
     }
     Ok(SlimSearch {
         start: 1.0,
@@ -239,8 +250,8 @@ impl Session<'_> {
     /// Measured once, then read.
     fn sensitivity(&self, source: &Source) -> Result<Sensitivity, Failure> {
         let path = self.out.join("sensitivity.json");
-        if let Some(found) = (std::fs::read_to_string(&path).ok())
-            .and_then(|text| serde_json::from_str(&text).ok())
+        if let Some(found) =
+            (std::fs::read_to_string(&path).ok()).and_then(|text| serde_json::from_str(&text).ok())
         {
             return Ok(found);
         }
@@ -267,7 +278,11 @@ impl Session<'_> {
     /// Tries one density after the other.
     fn walk(&self, search: SlimSearch, limit: f64) -> Result<Vec<Trial>, Failure> {
         // What is refused later is refused before hours of training.
-        let images = Material::count(&self.recipe, &self.recipe.network()?.graph()?, &self.options.roots)?;
+        let images = Material::count(
+            &self.recipe,
+            &self.recipe.network()?.graph()?,
+            &self.options.roots,
+        )?;
         let mut trials: Vec<Trial> = Vec::new();
         loop {
             let tried: Vec<(f64, bool)> = (trials.iter())
@@ -279,9 +294,15 @@ impl Session<'_> {
             let recipe = self.trial(density);
             Resolved::new(recipe.clone(), images)?;
             let run = self.out.join(format!("density-{density}"));
-            note!("trial {} of at most {}: density {density}", trials.len() + 1, search.most);
+            note!(
+                "trial {} of at most {}: density {density}",
+                trials.len() + 1,
+                search.most
+            );
             let summary = self.one(&recipe, &run)?;
-            let error = summary.as_ref().and_then(|summary| summary.validation_error);
+            let error = summary
+                .as_ref()
+                .and_then(|summary| summary.validation_error);
             let good = error.is_some_and(|error| error <= limit + 1e-12);
             note!(
                 "density {density}: held-out error {}, {}",
@@ -333,12 +354,21 @@ impl Session<'_> {
     }
 
     /// The road, the winner on the test set, and its file.
-    fn tell(&self, source: Source, trials: &[Trial], limit: f64, settings: Value) -> Result<(), Failure> {
+    fn tell(
+        &self,
+        source: Source,
+        trials: &[Trial],
+        limit: f64,
+        settings: Value,
+    ) -> Result<(), Failure> {
         let dense = self.measured(source)?;
         self.output.text(&road(trials, &dense))?;
         let sensitivity = self.sensitivity.as_ref();
         let plots = write_drawings(
-            &[("slim".into(), picture(trials, dense.held_out, limit, &self.recipe.name))],
+            &[(
+                "slim".into(),
+                picture(trials, dense.held_out, limit, &self.recipe.name),
+            )],
             &self.out,
         )?;
         let winner = (trials.iter().filter(|trial| trial.good))
@@ -349,7 +379,8 @@ impl Session<'_> {
             None => None,
         };
         let increase = self.arguments.max_error_increase / 100.0;
-        let confirmed = winner.map(|(_, summary)| summary.test_error <= dense.test + increase + 1e-12);
+        let confirmed =
+            winner.map(|(_, summary)| summary.test_error <= dense.test + increase + 1e-12);
         let steps: Vec<Value> = (trials.iter())
             .map(|trial| {
                 json!({
@@ -385,24 +416,43 @@ impl Session<'_> {
             ));
         };
         let times = |from: f64, to: f64| format!("(÷ {:.1})", from / to.max(1.0));
-        self.output.text(&format!("\n{}", table(&[
-            ["", "given", "skinny"].map(String::from).to_vec(),
-            vec!["held-out error".into(), percent(dense.held_out), summary.validation_error.map_or("–".into(), percent)],
-            vec!["test error".into(), percent(dense.test), percent(summary.test_error)],
-            vec![
-                "non-zeros".into(),
-                thousands(dense.nonzeros as u64),
-                format!("{} {}", thousands(summary.nonzeros as u64), times(dense.nonzeros as f64, summary.nonzeros as f64)),
-            ],
-            vec![
-                "file".into(),
-                bytes(dense.bytes),
-                format!("{} {}", bytes(size), times(dense.bytes as f64, size as f64)),
-            ],
-        ])))?;
+        self.output.text(&format!(
+            "\n{}",
+            table(&[
+                ["", "given", "skinny"].map(String::from).to_vec(),
+                vec![
+                    "held-out error".into(),
+                    percent(dense.held_out),
+                    summary.validation_error.map_or("–".into(), percent)
+                ],
+                vec![
+                    "test error".into(),
+                    percent(dense.test),
+                    percent(summary.test_error)
+                ],
+                vec![
+                    "non-zeros".into(),
+                    thousands(dense.nonzeros as u64),
+                    format!(
+                        "{} {}",
+                        thousands(summary.nonzeros as u64),
+                        times(dense.nonzeros as f64, summary.nonzeros as f64)
+                    ),
+                ],
+                vec![
+                    "file".into(),
+                    bytes(dense.bytes),
+                    format!("{} {}", bytes(size), times(dense.bytes as f64, size as f64)),
+                ],
+            ])
+        ))?;
         self.output.text(&format!(
             "\nthe test set {} it: {} points allowed, {:+.2} found\n\n{}\nnext: skinny inspect {}",
-            if confirmed == Some(true) { "confirms" } else { "does not confirm" },
+            if confirmed == Some(true) {
+                "confirms"
+            } else {
+                "does not confirm"
+            },
             self.arguments.max_error_increase,
             100.0 * (summary.test_error - dense.test),
             file.display(),
@@ -422,7 +472,10 @@ impl Session<'_> {
         let engine: &mut dyn Engine = &mut trained.engine;
         let test = Predictions::of(engine, &material.test, &trained.model.preprocess, batch)?;
         Ok(Given {
-            held_out: self.sensitivity.as_ref().map_or(f64::NAN, |found| found.error),
+            held_out: self
+                .sensitivity
+                .as_ref()
+                .map_or(f64::NAN, |found| found.error),
             test: test.outcome.error(),
             nonzeros: trained.nonzeros(),
             bytes: graph.parameters.iter().map(|p| 4 * p.len() as u64).sum(),
@@ -434,12 +487,12 @@ impl Session<'_> {
         let model = RunFolder::open(run)?.unpacked("last")?;
         let packed = pack(&model, &PackOptions::default(), &mut |_| ())?;
         let path = self.out.join(format!("{}.skinny", self.recipe.name));
-        write_atomically(&path, |out| std::io::Write::write_all(out, &packed)).map_err(|source| {
-            skinny::model::ModelError::Write {
+        write_atomically(&path, |out| std::io::Write::write_all(out, &packed)).map_err(
+            |source| skinny::model::ModelError::Write {
                 path: path.clone(),
                 source,
-            }
-        })?;
+            },
+        )?;
         Ok((path, packed.len() as u64))
     }
 }
@@ -454,7 +507,15 @@ struct Given {
 
 /// The densities in the order in which they were tried.
 fn road(trials: &[Trial], dense: &Given) -> String {
-    let header = ["trial", "density", "non-zeros", "file", "held-out error", "change", ""];
+    let header = [
+        "trial",
+        "density",
+        "non-zeros",
+        "file",
+        "held-out error",
+        "change",
+        "",
+    ];
     let mut rows = vec![header.map(String::from).to_vec()];
     for (index, trial) in trials.iter().enumerate() {
         let none = || "–".to_string();
@@ -466,7 +527,9 @@ fn road(trials: &[Trial], dense: &Given) -> String {
             summary.map_or_else(none, |s| thousands(s.nonzeros as u64)),
             summary.map_or_else(none, |s| bytes(s.packed_bytes)),
             error.map_or_else(none, percent),
-            error.map_or_else(none, |error| format!("{:+.2}", 100.0 * (error - dense.held_out))),
+            error.map_or_else(none, |error| {
+                format!("{:+.2}", 100.0 * (error - dense.held_out))
+            }),
             match (trial.good, summary) {
                 (true, _) => "good",
                 (false, Some(_)) => "too much",
@@ -508,7 +571,7 @@ fn picture(trials: &[Trial], dense: f64, limit: f64, name: &str) -> Canvas {
             format: format::percent,
         },
         Axis {
-            label: "error on the held-out pictures",
+            label: "error on the held-out pictures, trials numbered in their order",
             range: Range::of(errors(), log),
             format: format::percent,
         },
@@ -516,8 +579,13 @@ fn picture(trials: &[Trial], dense: f64, limit: f64, name: &str) -> Canvas {
     );
     chart.level(dense, None, &given);
     chart.level(limit, None, &most);
-    for (density, error, is_good) in points {
+    for (number, (density, error, is_good)) in points.into_iter().enumerate() {
         chart.curve(&[(density, error)], if is_good { &good } else { &bad });
+        let (x, y) = chart.at((density, error));
+        let number = (number + 1).to_string();
+        chart
+            .canvas
+            .text((x + 7.0, y - 7.0), &number, 12, Anchor::Start, ink::MUTED);
     }
     chart.canvas
 }

@@ -172,15 +172,21 @@ impl Session<'_> {
             let Some(run) = runs.get(index) else { return };
             let path = self.out.join(&run.id);
             let begun = Instant::now();
-            let end =
-                catch_unwind(AssertUnwindSafe(|| {
-                    finish(&run.recipe, &path, &self.options, &mut |_, _| {}, &self.stop)
-                })).unwrap_or_else(|_| {
-                    Err(Failure {
-                        message: "the program has panicked; please report this as a defect".into(),
-                        code: 101,
-                    })
-                });
+            let end = catch_unwind(AssertUnwindSafe(|| {
+                finish(
+                    &run.recipe,
+                    &path,
+                    &self.options,
+                    &mut |_, _| {},
+                    &self.stop,
+                )
+            }))
+            .unwrap_or_else(|_| {
+                Err(Failure {
+                    message: "the program has panicked; please report this as a defect".into(),
+                    code: 101,
+                })
+            });
             let end = match end {
                 Err(failure) if failure.code == 5 && self.stop.load(Ordering::Relaxed) => None,
                 end => Some(end),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::runs::Run;
 use super::statistics::{Difference, Sample};
 use crate::failure::Failure;
+use crate::output::percent;
 
 /// Which of a run's errors is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +175,13 @@ fn one(
             differing.join(", ")
         ));
     }
-    let is_baseline = members.iter().all(|&index| partners.baseline.has(of(&index)));
+    notes.extend(
+        outliers(&members.iter().map(of).collect::<Vec<_>>(), metric)
+            .map(|note| format!("{name}: {note}")),
+    );
+    let is_baseline = members
+        .iter()
+        .all(|&index| partners.baseline.has(of(&index)));
     let mut pairs = Vec::new();
     let mut alone = 0;
     for &index in &members {
@@ -218,6 +225,26 @@ fn density(run: &Run) -> f64 {
     }
 }
 
+/// Says which runs of a group are so far off that its mean says little: they have collapsed.
+fn outliers(runs: &[&Run], metric: Metric) -> Option<String> {
+    let mut errors: Vec<f64> = runs.iter().filter_map(|run| metric.of(run)).collect();
+    errors.sort_by(f64::total_cmp);
+    let median = *errors.get(errors.len() / 2)?;
+    let far: Vec<String> = (errors.iter())
+        .filter(|error| **error > (3.0 * median).max(median + 0.1))
+        .map(|error| percent(*error))
+        .collect();
+    (!far.is_empty()).then(|| {
+        format!(
+            "{} of its {} runs came to nothing ({}; median {}), so the mean says little",
+            far.len(),
+            runs.len(),
+            far.join(", "),
+            percent(median)
+        )
+    })
+}
+
 /// Settings other than the seed in which the runs of a group differ.
 fn differing(runs: &[&Run]) -> Vec<String> {
     let mut hashes = runs.iter().map(|run| &run.summary.settings_hash);
@@ -226,9 +253,16 @@ fn differing(runs: &[&Run]) -> Vec<String> {
         return Vec::new();
     }
     let settings: Vec<_> = runs.iter().map(|run| run.settings()).collect();
-    let keys: BTreeSet<&String> = settings.iter().flat_map(|settings| settings.keys()).collect();
+    let keys: BTreeSet<&String> = settings
+        .iter()
+        .flat_map(|settings| settings.keys())
+        .collect();
     (keys.into_iter())
-        .filter(|key| settings.iter().any(|own| own.get(*key) != settings[0].get(*key)))
+        .filter(|key| {
+            settings
+                .iter()
+                .any(|own| own.get(*key) != settings[0].get(*key))
+        })
         .cloned()
         .collect()
 }
@@ -298,5 +332,7 @@ fn by_values(a: &[String], b: &[String]) -> Ordering {
         _ => a.cmp(b),
     };
     let mut orders = a.iter().zip(b).map(one);
-    orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    orders
+        .find(|order| order.is_ne())
+        .unwrap_or(Ordering::Equal)
 }

@@ -51,7 +51,9 @@ fn load(run: &Run) -> Result<Model, String> {
 
 /// Seconds of single pictures, one after the other, after one that warms up.
 fn sample(model: &Model, samples: &mut Vec<f64>) {
-    let input: Vec<f32> = (0..model.input_len()).map(|index| ((index * 37) % 101) as f32 / 50.0 - 1.0).collect();
+    let input: Vec<f32> = (0..model.input_len())
+        .map(|index| ((index * 37) % 101) as f32 / 50.0 - 1.0)
+        .collect();
     let mut output = vec![0.0; model.output_len()];
     let mut runner = model.runner();
     let mut run = || {

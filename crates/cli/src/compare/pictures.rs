@@ -18,7 +18,7 @@ const COLOURS: [&str; 10] = [
     ink::ORDERED[2],
     ink::ORDERED[7],
     ink::ORDERED[4],
-    ink::ORDERED[1],
+    ink::TEXT,
     ink::ORDERED[6],
 ];
 
@@ -53,7 +53,10 @@ pub fn pictures(comparison: &Comparison) -> Vec<(String, Canvas)> {
         pareto(
             comparison,
             &series,
-            axis("milliseconds of one picture on one thread", format::milliseconds),
+            axis(
+                "milliseconds of one picture on one thread",
+                format::milliseconds,
+            ),
             |group| group.milliseconds,
         )
         .map(|canvas| ("error-milliseconds".to_string(), canvas)),
@@ -139,7 +142,10 @@ fn against_density(comparison: &Comparison, series: &[Series<'_>]) -> Option<Can
             format: format::percent,
         },
         Axis {
-            label: &format!("{}, mean over seeds and 95 % interval", comparison.metric.name()),
+            label: &format!(
+                "{}, mean over seeds and 95 % interval",
+                comparison.metric.name()
+            ),
             range: errors(comparison),
             format: format::percent,
         },
@@ -158,7 +164,10 @@ fn against_density(comparison: &Comparison, series: &[Series<'_>]) -> Option<Can
             (false, _) => chart.band(&band, style.ink, if style.bold { 0.22 } else { 0.08 }),
         }
     }
-    for Series { style, groups } in series.iter().rev() {
+    // What stands out lies above all others, levels below.
+    let mut order: Vec<&Series<'_>> = series.iter().collect();
+    order.sort_by_key(|series| (!is_level(&series.groups), series.style.bold));
+    for Series { style, groups } in order {
         match is_level(groups) {
             true => chart.level(groups[0].error.mean, groups[0].error.interval, style),
             false => {
@@ -168,7 +177,9 @@ fn against_density(comparison: &Comparison, series: &[Series<'_>]) -> Option<Can
                     .collect();
                 match points.windows(2).all(|pair| pair[0].0 < pair[1].0) {
                     true => chart.curve(&points, style),
-                    false => points.iter().for_each(|point| chart.curve(&[*point], style)),
+                    false => points
+                        .iter()
+                        .for_each(|point| chart.curve(&[*point], style)),
                 }
             }
         }
@@ -199,7 +210,11 @@ fn pareto(
     if costs.len() < 2 || least <= 0.0 {
         return None;
     }
-    let word = if axis.label.starts_with("bytes") { "bytes" } else { "milliseconds" };
+    let word = if axis.label.starts_with("bytes") {
+        "bytes"
+    } else {
+        "milliseconds"
+    };
     let mut styles = styles(series);
     for style in &mut styles {
         style.dashed = false;
@@ -213,7 +228,10 @@ fn pareto(
             format: axis.format,
         },
         Axis {
-            label: &format!("{}, mean over seeds and 95 % interval", comparison.metric.name()),
+            label: &format!(
+                "{}, mean over seeds and 95 % interval",
+                comparison.metric.name()
+            ),
             range: errors(comparison),
             format: format::percent,
         },
@@ -223,10 +241,16 @@ fn pareto(
     let mut points: Vec<(f64, &Group)> = (comparison.groups.iter())
         .filter_map(|group| Some((cost(group)?, group)))
         .collect();
-    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.error.mean.total_cmp(&b.1.error.mean)));
+    points.sort_by(|a, b| {
+        a.0.total_cmp(&b.0)
+            .then(a.1.error.mean.total_cmp(&b.1.error.mean))
+    });
     let mut frontier: Vec<(f64, &Group)> = Vec::new();
     for (cost, group) in points {
-        if frontier.last().is_none_or(|(_, best)| group.error.mean < best.error.mean) {
+        if frontier
+            .last()
+            .is_none_or(|(_, best)| group.error.mean < best.error.mean)
+        {
             frontier.push((cost, group));
         }
     }
@@ -241,38 +265,76 @@ fn pareto(
     }
     let steps = steps.iter().map(|&point| chart.at(point)).collect();
     chart.canvas.polyline(steps, ink::BEFORE, 1.6, true);
+    let mut marks = Vec::new();
     for (Series { groups, .. }, style) in series.iter().zip(&styles).rev() {
         for group in groups {
             let Some(cost) = cost(group) else { continue };
             if let Some(interval) = group.error.interval {
                 chart.whisker(cost, interval, style.ink);
+                // A whisker is a row of marks to what stands beside it.
+                let ends = [interval.0, interval.1].map(|error| chart.at((cost, error)));
+                let steps = ((ends[0].1 - ends[1].1) / 4.0) as usize;
+                marks.extend((0..steps).map(|step| (ends[1].0, ends[1].1 + 4.0 * step as f64)));
             }
-            chart.curve(&[(cost, group.error.mean)], style);
+            let mean = (cost, group.error.mean);
+            marks.push(chart.at(mean));
+            chart.curve(&[mean], style);
         }
     }
-    label(&mut chart, comparison, &frontier);
+    label(&mut chart, comparison, &frontier, &marks);
     Some(chart.canvas)
 }
 
-/// Names the points of the frontier, each where no other name stands.
-fn label(chart: &mut Chart, comparison: &Comparison, frontier: &[(f64, &Group)]) {
+/// Names the points of the frontier, each where no other name and no mark stands.
+fn label(
+    chart: &mut Chart,
+    comparison: &Comparison,
+    frontier: &[(f64, &Group)],
+    marks: &[(f64, f64)],
+) {
     const TEXT: u32 = 12;
+    /// Height of a line of text.
+    const LINE: f64 = 13.0;
     let mut taken: Vec<(f64, f64, f64)> = Vec::new();
     for (cost, group) in frontier {
         let (x, y) = chart.at((*cost, group.error.mean));
         let name = name(comparison, group);
         let width = text_width(&name, TEXT);
-        let places = [(x + 8.0, y - 8.0), (x + 8.0, y + 16.0), (x - 8.0 - width, y - 8.0), (x - 8.0 - width, y + 16.0)];
-        let within = |&(left, at): &(f64, f64)| left > 66.0 && at > 74.0 && left + width < chart.canvas.width();
-        let free = |&(left, at): &(f64, f64)| {
-            taken.iter().all(|&(other, line, wide)| {
-                (at - line).abs() > 13.0 || left > other + wide + 4.0 || left + width + 4.0 < other
-            })
+        // The corners first, the near ones before the far ones.
+        let places = [
+            (1.0, -7.0),
+            (1.0, 17.0),
+            (-1.0, -7.0),
+            (-1.0, 17.0),
+            (1.0, -21.0),
+            (1.0, 31.0),
+            (-1.0, -21.0),
+            (-1.0, 31.0),
+        ]
+        .map(|(side, down)| match side > 0.0 {
+            true => (x + 8.0, y + down),
+            false => (x - 8.0 - width, y + down),
+        });
+        let within =
+            |(left, at): (f64, f64)| left > 68.0 && at > 76.0 && left + width < chart.right();
+        let free = |(left, at): (f64, f64)| {
+            let of_names = taken.iter().all(|&(other, line, wide)| {
+                (at - line).abs() > LINE || left > other + wide + 4.0 || left + width + 4.0 < other
+            });
+            let of_marks = marks.iter().all(|&(x, y)| {
+                x < left - 4.0 || x > left + width + 4.0 || y < at - LINE || y > at + 6.0
+            });
+            of_names && of_marks
         };
-        let place = places.into_iter().find(|place| within(place) && free(place));
+        let place = (places
+            .into_iter()
+            .find(|&place| within(place) && free(place)))
+        .or_else(|| places.into_iter().find(|&place| within(place)));
         if let Some((left, at)) = place {
             taken.push((left, at, width));
-            chart.canvas.text((left, at), &name, TEXT, Anchor::Start, ink::TEXT);
+            chart
+                .canvas
+                .text((left, at), &name, TEXT, Anchor::Start, ink::TEXT);
         }
     }
 }
@@ -295,7 +357,9 @@ fn title(comparison: &Comparison, what: &str) -> String {
     let common = |value: fn(&crate::compare::runs::Run) -> &str| -> Option<String> {
         let mut values = comparison.runs.iter().map(value);
         let first = values.next()?;
-        values.all(|other| other == first).then(|| first.to_string())
+        values
+            .all(|other| other == first)
+            .then(|| first.to_string())
     };
     let network = common(|run| run.summary.network.as_str());
     let data = common(|run| run.summary.data.as_str());

@@ -14,6 +14,9 @@ use crate::failure::Failure;
 /// How deep run folders are looked for.
 const DEPTH: usize = 4;
 
+/// The state of a run of a sweep that has not begun.
+pub const TO_DO: &str = "to do";
+
 /// A finished run.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -91,7 +94,7 @@ impl Found {
             self.missing
                 .extend(absent.filter(|run| !run.exists()).map(|folder| Missing {
                     folder,
-                    state: "to do",
+                    state: TO_DO,
                     reason: String::new(),
                 }));
         }

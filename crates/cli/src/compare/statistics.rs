@@ -24,8 +24,8 @@ impl Sample {
         let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
         let sd = (count > 1).then(|| (squares / (count - 1) as f64).sqrt());
         let interval = sd.map(|sd| {
-            let half = quantile(0.5 + CONFIDENCE / 2.0, (count - 1) as f64) * sd
-                / (count as f64).sqrt();
+            let half =
+                quantile(0.5 + CONFIDENCE / 2.0, (count - 1) as f64) * sd / (count as f64).sqrt();
             (mean - half, mean + half)
         });
         (count > 0).then_some(Sample {
@@ -76,7 +76,10 @@ pub struct Difference {
 impl Difference {
     /// The paired t-test of (value, baseline); none of no pairs.
     pub fn of(pairs: &[(f64, f64)]) -> Option<Difference> {
-        let differences: Vec<f64> = pairs.iter().map(|(value, baseline)| value - baseline).collect();
+        let differences: Vec<f64> = pairs
+            .iter()
+            .map(|(value, baseline)| value - baseline)
+            .collect();
         let sample = Sample::of(&differences)?;
         // Errors are counts of pictures divided by their number: equal differences may differ in the last bits.
         let spread = sample.sd.filter(|sd| *sd > 1e-12);
@@ -237,6 +240,9 @@ mod tests {
         assert_eq!(verdict(&[(0.1, 0.2)]), Verdict::TooFew);
         assert_eq!(verdict(&[(0.2, 0.1), (0.3, 0.2)]), Verdict::TooFew);
         assert_eq!(verdict(&[(0.1, 0.1), (0.2, 0.2)]), Verdict::Noise);
-        assert_eq!(verdict(&[(0.2, 0.1), (0.1, 0.2), (0.3, 0.25)]), Verdict::Noise);
+        assert_eq!(
+            verdict(&[(0.2, 0.1), (0.1, 0.2), (0.3, 0.25)]),
+            Verdict::Noise
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::groups::{Baseline, Group, Metric, NONE};
-use super::runs::{Missing, Run};
+use super::runs::{Missing, Run, TO_DO};
 use super::statistics::Sample;
 use crate::output::{bytes, thousands};
 
@@ -85,8 +85,8 @@ impl Comparison {
         for note in &self.notes {
             text.push_str(&format!("\n- {note}"));
         }
-        for missing in &self.missing {
-            text.push_str(&format!("\n- {}", missing_line(missing)));
+        for line in missing_lines(&self.missing) {
+            text.push_str(&format!("\n- {line}"));
         }
         if !self.notes.is_empty() || !self.missing.is_empty() {
             text.push('\n');
@@ -142,14 +142,13 @@ impl Comparison {
 
     /// Everything, for programs; errors are fractions.
     pub fn json(&self) -> Value {
-        let sample = |sample: &Sample| {
-            json!({ "count": sample.count, "mean": sample.mean, "sd": sample.sd, "interval": sample.interval })
-        };
+        let sample = |sample: &Sample| json!({ "count": sample.count, "mean": sample.mean, "sd": sample.sd, "interval": sample.interval });
         let folder = |index: &usize| -> &Path { &self.runs[*index].folder };
         let group = |group: &Group| {
             let keys = self.keys.iter().zip(&group.values);
-            let keys: serde_json::Map<String, Value> =
-                keys.map(|(key, value)| (key.clone(), json!(value))).collect();
+            let keys: serde_json::Map<String, Value> = keys
+                .map(|(key, value)| (key.clone(), json!(value)))
+                .collect();
             json!({
                 "keys": keys,
                 "runs": group.runs.iter().map(folder).collect::<Vec<_>>(),
@@ -207,19 +206,45 @@ const COLUMNS: [&str; 16] = [
     "seconds",
 ];
 
-/// A run that is not among the groups, and why.
-pub fn missing_line(missing: &Missing) -> String {
-    let reason = match missing.reason.as_str() {
-        "" => String::new(),
-        reason => format!(" ({reason})"),
+/// A line for each run that is not among the groups, with the reason; one for all that have not begun.
+pub fn missing_lines(missing: &[Missing]) -> Vec<String> {
+    /// Names that are told of those that have not begun.
+    const TOLD: usize = 6;
+    let (waiting, others): (Vec<&Missing>, Vec<&Missing>) =
+        missing.iter().partition(|missing| missing.state == TO_DO);
+    let line = |missing: &&Missing| {
+        let reason = match missing.reason.as_str() {
+            "" => String::new(),
+            reason => format!(" ({reason})"),
+        };
+        format!(
+            "not counted: {}: {}{reason}",
+            missing.folder.display(),
+            missing.state
+        )
     };
-    format!("not counted: {}: {}{reason}", missing.folder.display(), missing.state)
+    let mut lines: Vec<String> = others.iter().map(line).collect();
+    if !waiting.is_empty() {
+        let names = waiting.iter().take(TOLD);
+        let names: Vec<String> = names.map(|run| run.folder.display().to_string()).collect();
+        let more = match waiting.len().saturating_sub(TOLD) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        lines.push(format!(
+            "not counted: {} still to do: {}{more}",
+            waiting.len(),
+            names.join(", ")
+        ));
+    }
+    lines
 }
 
 fn interval(sample: &Sample, decimals: usize, with_sign: bool) -> String {
     let text = |value| match with_sign {
         true => signed(value, decimals),
-        false => format!("{:.decimals$}", 100.0 * value),
+        // An error is a share, whatever the interval of a mean may say.
+        false => format!("{:.decimals$}", 100.0 * f64::clamp(value, 0.0, 1.0)),
     };
     match sample.interval {
         Some((low, high)) => format!("{} to {}", text(low), text(high)),
@@ -260,7 +285,11 @@ pub fn padded(rows: &[Vec<String>], left: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|text| cell(text).chars().count()).max().unwrap_or(0).max(3)
+        cells
+            .map(|text| cell(text).chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(3)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &[String]| {

@@ -169,7 +169,10 @@ fn members(runs: &[Run]) -> Vec<Member<'_>> {
 }
 
 /// Writes each drawing as SVG and PNG under its name; drawing is the slow part, so every core takes a share.
-pub fn write_drawings(drawings: &[(String, Canvas)], out: &Path) -> Result<Vec<PathBuf>, ReportError> {
+pub fn write_drawings(
+    drawings: &[(String, Canvas)],
+    out: &Path,
+) -> Result<Vec<PathBuf>, ReportError> {
     let folder = out.join("plots");
     fs::create_dir_all(&folder).map_err(|source| ReportError::Write {
         path: folder.clone(),

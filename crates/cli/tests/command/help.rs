@@ -13,8 +13,23 @@ fn help_says_what_there_is() {
     insta::assert_snapshot!("help", printed(&["--help"]));
     insta::assert_snapshot!("help-train", printed(&["train", "--help"]));
     for verb in [
-        "eval", "predict", "plan", "sweep", "bench", "summary", "export", "import", "inspect",
-        "report", "data", "recipes", "env", "man",
+        "eval",
+        "predict",
+        "plan",
+        "sweep",
+        "compare",
+        "sensitivity",
+        "slim",
+        "bench",
+        "summary",
+        "export",
+        "import",
+        "inspect",
+        "report",
+        "data",
+        "recipes",
+        "env",
+        "man",
     ] {
         let help = printed(&[verb, "--help"]);
         assert!(

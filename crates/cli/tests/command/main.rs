@@ -7,5 +7,6 @@ mod failures;
 mod help;
 mod resume;
 mod storage;
+mod studies;
 mod support;
 mod sweep;

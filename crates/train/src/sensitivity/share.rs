@@ -140,18 +140,19 @@ mod tests {
 
     /// Layers with (weights, loss and error by density).
     fn sensitivity(layers: &[(usize, &[(f64, f64)])]) -> Sensitivity {
-        let layer = |(index, (weights, points)): (usize, &(usize, &[(f64, f64)]))| LayerSensitivity {
-            name: format!("layer{index}.weight"),
-            shape: vec![*weights],
-            points: (points.iter())
-                .map(|&(density, cost)| SensitivityPoint {
-                    density,
-                    k: (density * *weights as f64).round() as usize,
-                    error: 0.01 + cost / 10.0,
-                    loss: 0.05 + cost,
-                })
-                .collect(),
-        };
+        let layer =
+            |(index, (weights, points)): (usize, &(usize, &[(f64, f64)]))| LayerSensitivity {
+                name: format!("layer{index}.weight"),
+                shape: vec![*weights],
+                points: (points.iter())
+                    .map(|&(density, cost)| SensitivityPoint {
+                        density,
+                        k: (density * *weights as f64).round() as usize,
+                        error: 0.01 + cost / 10.0,
+                        loss: 0.05 + cost,
+                    })
+                    .collect(),
+            };
         Sensitivity {
             pictures: 1000,
             held_out: true,
@@ -164,7 +165,11 @@ mod tests {
     fn kept(sensitivity: &Sensitivity, density: f64) -> f64 {
         let budget = sensitivity.budget(density);
         let kept = |layer: &LayerSensitivity| budget[&layer.name] * layer.weights() as f64;
-        let all: f64 = sensitivity.layers.iter().map(|layer| layer.weights() as f64).sum();
+        let all: f64 = sensitivity
+            .layers
+            .iter()
+            .map(|layer| layer.weights() as f64)
+            .sum();
         sensitivity.layers.iter().map(kept).sum::<f64>() / all
     }
 
@@ -173,13 +178,19 @@ mod tests {
         // The first layer suffers, the second does not.
         let found = sensitivity(&[
             (1000, &[(0.5, 0.5), (0.25, 2.0), (0.1, 5.0), (0.01, 9.0)]),
-            (1000, &[(0.5, 0.0), (0.25, 0.001), (0.1, 0.002), (0.01, 4.0)]),
+            (
+                1000,
+                &[(0.5, 0.0), (0.25, 0.001), (0.1, 0.002), (0.01, 4.0)],
+            ),
         ]);
         for density in [0.9, 0.6, 0.5, 0.3, 0.1, 0.02, 0.005] {
             let budget = found.budget(density);
             let (first, second) = (budget["layer0.weight"], budget["layer1.weight"]);
             assert!(first >= second, "{density}: {budget:?}");
-            assert!((kept(&found, density) / density - 1.0).abs() < 2e-3, "{density}");
+            assert!(
+                (kept(&found, density) / density - 1.0).abs() < 2e-3,
+                "{density}"
+            );
         }
         let budget = found.budget(0.55);
         assert_eq!(budget["layer0.weight"], 1.0);

@@ -2,6 +2,7 @@
 //! training where nothing is dropped.
 
 mod masks;
+mod sensitivity;
 mod small;
 
 use std::sync::Arc;

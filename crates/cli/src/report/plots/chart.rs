@@ -60,7 +60,7 @@ impl Range {
         }
     }
 
-    /// Round values within, five or more where that is possible.
+    /// Round values within, four or more where that is possible.
     fn ticks(&self) -> Vec<f64> {
         let linear = || {
             let step = super::axes::round_step(self.high - self.low, 6.0);
@@ -72,12 +72,23 @@ impl Range {
             return linear();
         }
         let decades = self.low.log10().floor() as i32..=self.high.log10().ceil() as i32;
-        for factors in [&[1.0][..], &[1.0, 3.0], &[1.0, 2.0, 5.0], &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0]] {
+        let sets: [(&[f64], usize); 5] = [
+            (&[1.0, 2.0, 5.0], 9),
+            (&[1.0, 1.5, 2.0, 3.0, 5.0, 7.0], 8),
+            (&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], 9),
+            (&[1.0, 3.0], 9),
+            (&[1.0], 12),
+        ];
+        for (factors, most) in sets {
             let ticks: Vec<f64> = (decades.clone())
-                .flat_map(|decade| factors.iter().map(move |factor| factor * 10f64.powi(decade)))
+                .flat_map(|decade| {
+                    factors
+                        .iter()
+                        .map(move |factor| factor * 10f64.powi(decade))
+                })
                 .filter(|tick| (self.low..=self.high).contains(tick))
                 .collect();
-            if ticks.len() >= 5 {
+            if (4..=most).contains(&ticks.len()) {
                 return ticks;
             }
         }
@@ -121,17 +132,29 @@ pub struct Chart {
 
 impl Chart {
     /// Draws title, axes, and the legend of `styles` at the right side.
-    pub fn new(title: &str, (width, height): (f64, f64), x: Axis<'_>, y: Axis<'_>, styles: &[Style]) -> Chart {
+    pub fn new(
+        title: &str,
+        (width, height): (f64, f64),
+        x: Axis<'_>,
+        y: Axis<'_>,
+        styles: &[Style],
+    ) -> Chart {
         let names = styles.iter().map(|style| text_width(&style.name, SIZE));
         let legend = match styles.is_empty() {
             true => 20.0,
-            false => names.fold(60.0, f64::max).min(width * 0.3) + 52.0,
+            false => names.fold(60.0, f64::max).min(width * 0.3) + 62.0,
         };
         let needed = TOP + 20.0 * styles.len() as f64 + 20.0;
         let height = height.max(needed);
         let (right, bottom) = (width - legend, height - BOTTOM);
         let mut canvas = Canvas::new(width, height);
-        canvas.bold((12.0, 24.0), &fit(title, 16, width - 24.0), 16, Anchor::Start, ink::TEXT);
+        canvas.bold(
+            (12.0, 24.0),
+            &fit(title, 16, width - 24.0),
+            16,
+            Anchor::Start,
+            ink::TEXT,
+        );
         canvas.text((12.0, 46.0), y.label, SIZE, Anchor::Start, ink::MUTED);
         canvas.text(
             ((LEFT + right) / 2.0, height - 12.0),
@@ -149,9 +172,17 @@ impl Chart {
         };
         for tick in y.range.ticks() {
             let (_, height) = chart.at((x.range.low, tick));
-            chart.canvas.line((LEFT, height), (right, height), ink::GRID, 1.0);
+            chart
+                .canvas
+                .line((LEFT, height), (right, height), ink::GRID, 1.0);
             let text = (y.format)(tick);
-            chart.canvas.text((LEFT - 8.0, height + 4.5), &text, SIZE, Anchor::End, ink::MUTED);
+            chart.canvas.text(
+                (LEFT - 8.0, height + 4.5),
+                &text,
+                SIZE,
+                Anchor::End,
+                ink::MUTED,
+            );
         }
         let mut free = f64::NEG_INFINITY;
         for tick in x.range.ticks() {
@@ -160,24 +191,39 @@ impl Chart {
             let text = (x.format)(tick);
             let half = text_width(&text, SIZE) / 2.0;
             if at - half > free {
-                chart.canvas.text((at, bottom + 18.0), &text, SIZE, Anchor::Middle, ink::MUTED);
+                chart
+                    .canvas
+                    .text((at, bottom + 18.0), &text, SIZE, Anchor::Middle, ink::MUTED);
                 free = at + half + 6.0;
             }
         }
-        chart.canvas.line((LEFT, bottom), (right, bottom), ink::DENSE, 1.2);
-        chart.canvas.line((LEFT, TOP), (LEFT, bottom), ink::DENSE, 1.2);
+        chart
+            .canvas
+            .line((LEFT, bottom), (right, bottom), ink::DENSE, 1.2);
+        chart
+            .canvas
+            .line((LEFT, TOP), (LEFT, bottom), ink::DENSE, 1.2);
         for (row, style) in styles.iter().enumerate() {
             let (left, y) = (right + 16.0, TOP + 10.0 + 20.0 * row as f64);
             let width = if style.bold { 3.4 } else { 2.2 };
-            chart.canvas.polyline(vec![(left, y), (left + 18.0, y)], style.ink, width, style.dashed);
+            chart.canvas.polyline(
+                vec![(left, y), (left + 18.0, y)],
+                style.ink,
+                width,
+                style.dashed,
+            );
             if !style.dashed {
                 chart.canvas.dot((left + 9.0, y), 3.6, style.ink);
             }
-            let name = fit(&style.name, SIZE, legend - 48.0);
+            let name = fit(&style.name, SIZE, legend - 52.0);
             let ink = if style.bold { ink::TEXT } else { ink::MUTED };
             match style.bold {
-                true => chart.canvas.bold((left + 25.0, y + 4.5), &name, SIZE, Anchor::Start, ink),
-                false => chart.canvas.text((left + 25.0, y + 4.5), &name, SIZE, Anchor::Start, ink),
+                true => chart
+                    .canvas
+                    .bold((left + 25.0, y + 4.5), &name, SIZE, Anchor::Start, ink),
+                false => chart
+                    .canvas
+                    .text((left + 25.0, y + 4.5), &name, SIZE, Anchor::Start, ink),
             }
         }
         chart
@@ -191,15 +237,22 @@ impl Chart {
         )
     }
 
+    /// The right end of the x axis on the canvas.
+    pub fn right(&self) -> f64 {
+        self.right
+    }
+
     /// A curve through its points, each marked.
     pub fn curve(&mut self, points: &[(f64, f64)], style: &Style) {
         let mapped: Vec<_> = points.iter().map(|&point| self.at(point)).collect();
         let width = if style.bold { 3.2 } else { 2.0 };
         if mapped.len() > 1 {
-            self.canvas.polyline(mapped.clone(), style.ink, width, style.dashed);
+            self.canvas
+                .polyline(mapped.clone(), style.ink, width, style.dashed);
         }
         for point in mapped {
-            self.canvas.dot(point, if style.bold { 4.4 } else { 3.4 }, style.ink);
+            self.canvas
+                .dot(point, if style.bold { 4.4 } else { 3.4 }, style.ink);
         }
     }
 
@@ -229,7 +282,8 @@ impl Chart {
         let (from, to) = (self.at((x, low)), self.at((x, high)));
         self.canvas.line(from, to, ink, 1.2);
         for end in [from, to] {
-            self.canvas.line((end.0 - 3.0, end.1), (end.0 + 3.0, end.1), ink, 1.2);
+            self.canvas
+                .line((end.0 - 3.0, end.1), (end.0 + 3.0, end.1), ink, 1.2);
         }
     }
 }
@@ -267,9 +321,18 @@ mod tests {
         let narrow = Range::of([0.0054, 0.0058], true);
         assert!(narrow.ticks().len() >= 3, "{:?}", narrow.ticks());
         let linear = Range::of([0.0, 10.0], false);
-        assert_eq!((linear.low, linear.at(-5.0), linear.at(99.0)), (0.0, 0.0, 1.0));
+        assert_eq!(
+            (linear.low, linear.at(-5.0), linear.at(99.0)),
+            (0.0, 0.0, 1.0)
+        );
         assert!(linear.ticks().len() >= 4);
-        for odd in [vec![], vec![f64::NAN], vec![0.0], vec![5.0], vec![0.0, 1e-300]] {
+        for odd in [
+            vec![],
+            vec![f64::NAN],
+            vec![0.0],
+            vec![5.0],
+            vec![0.0, 1e-300],
+        ] {
             for log in [false, true] {
                 let range = Range::of(odd.clone(), log);
                 assert!(range.low < range.high, "{odd:?}");

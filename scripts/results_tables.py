@@ -1,0 +1,30 @@
+#!/usr/bin/env python3
+"""Prints the tables of docs/results.md anew, each by the command in the mark above it.
+
+usage: results_tables.py [SKINNY]     run at the root of the repository; SKINNY is the program, else the one of the release build
+
+A mark is a line `<!-- skinny compare … -->`; what stands between it and the next `<!-- end -->` is replaced. Only `skinny compare` is run.
+"""
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+program = sys.argv[1] if len(sys.argv) > 1 else "target/release/skinny"
+page = pathlib.Path("docs/results.md")
+missing = "*Not run yet; it is in the queue.*"
+
+
+def table(match):
+    command = shlex.split(match["command"])
+    run = subprocess.run([program, *command[1:]], capture_output=True, text=True)
+    if run.returncode not in (0, 3):
+        sys.exit(f"results_tables.py: {match['command']}: {run.stderr.strip()}")
+    # 3: no run of the study is finished.
+    text = run.stdout.strip() if run.returncode == 0 else missing
+    return f"<!-- {match['command']} -->\n\n{text}\n\n<!-- end -->"
+
+
+pattern = re.compile(r"<!-- (?P<command>skinny compare [^\n]*?) -->\n.*?<!-- end -->", re.DOTALL)
+page.write_text(pattern.sub(table, page.read_text()))
