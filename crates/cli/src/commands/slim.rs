@@ -117,7 +117,7 @@ fn search(arguments: &SlimArguments) -> Result<SlimSearch, Failure> {
             return refuse(flag, value, "outside (0, 1); write a kept share, as 0.01");
         }
     }
-    if !(arguments.tolerance >= 0.01) {
+    if arguments.tolerance.is_nan() || arguments.tolerance < 0.01 {
         return refuse(
             "--tolerance",
             arguments.tolerance,

@@ -60,7 +60,7 @@ fn runs_are_compared_with_their_dense_twins() {
     let summary: Value =
         serde_json::from_slice(&fs::read(place.path("runs/iht/seed-1/summary.json")).unwrap())
             .unwrap();
-    assert!(iht["nonzeros"] == summary["nonzeros"], "{iht}");
+    assert_eq!(iht["nonzeros"].as_f64(), summary["nonzeros"].as_f64());
     for name in [
         "compare.md",
         "compare.csv",
@@ -267,11 +267,7 @@ fn slim_finds_a_smaller_network_and_goes_on_after_a_kill() {
         let text = fs::read_to_string(place.path(out).join("slim.json")).unwrap();
         serde_json::from_str(&text.replace("killed/", "whole/")).unwrap()
     };
-    let (mut whole, mut killed) = (record("whole"), record("killed"));
-    // The recipes name the weights in their own folders.
-    for record in [&mut whole, &mut killed] {
-        record["settings"]["recipe"] = Value::Null;
-    }
+    let (whole, killed) = (record("whole"), record("killed"));
     assert_eq!(whole, killed);
     // It is finished, so it is only told again; other settings are refused.
     let again = place.run(&[&SLIM[..], &["whole"]].concat()).good();

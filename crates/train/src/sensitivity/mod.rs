@@ -128,7 +128,7 @@ impl Sensitivity {
             pictures: before.images,
             held_out,
             error: before.error(),
-            loss: before.mean_loss(),
+            loss: finite(before.mean_loss()),
             layers: Vec::new(),
         };
         let mut done = 0;
@@ -149,7 +149,7 @@ impl Sensitivity {
                     density: k as f64 / layer.weights() as f64,
                     k,
                     error: outcome.error(),
-                    loss: outcome.mean_loss(),
+                    loss: finite(outcome.mean_loss()),
                 };
                 layer.points.push(point);
                 done += 1;
@@ -164,6 +164,11 @@ impl Sensitivity {
         }
         Ok(sensitivity)
     }
+}
+
+/// A loss as a file can hold it: one beyond all bounds is a very large one.
+fn finite(loss: f64) -> f64 {
+    if loss.is_finite() { loss } else { 1e9 }
 }
 
 fn first(set: &Arc<Dataset>, most: usize) -> Arc<Dataset> {

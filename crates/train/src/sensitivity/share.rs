@@ -61,7 +61,7 @@ impl Sensitivity {
         let budget = self.budget(density);
         let one = |layer: &LayerSensitivity| {
             let density = budget[&layer.name];
-            let course = course(layer, |point| (point.1 - self.error).max(0.0));
+            let course = course(layer, |point| excess(point.1, self.error));
             let after = course.iter().position(|(at, _)| *at <= density);
             match after {
                 None => f64::INFINITY,
@@ -81,7 +81,7 @@ impl Sensitivity {
         for (index, layer) in self.layers.iter().enumerate() {
             let weights = layer.weights() as f64;
             let cost = |(density, _, loss): (f64, f64, f64)| {
-                (loss - self.loss).max(0.0) - PRIOR * self.loss.max(1e-9) * density.log2()
+                excess(loss, self.loss) - PRIOR * self.loss.max(1e-9) * density.log2()
             };
             let course = course(layer, |(density, error, loss)| cost((density, error, loss)));
             for pair in convex(&course).windows(2) {
@@ -95,6 +95,14 @@ impl Sensitivity {
         }
         stretches.sort_by(|a, b| a.slope.total_cmp(&b.slope).then(a.layer.cmp(&b.layer)));
         stretches
+    }
+}
+
+/// By how much `value` is above `before`, not below 0; what is no number stays none.
+fn excess(value: f64, before: f64) -> f64 {
+    match value < before {
+        true => 0.0,
+        false => value - before,
     }
 }
 
@@ -138,21 +146,23 @@ mod tests {
     use super::super::SensitivityPoint;
     use super::*;
 
-    /// Layers with (weights, loss and error by density).
-    fn sensitivity(layers: &[(usize, &[(f64, f64)])]) -> Sensitivity {
-        let layer =
-            |(index, (weights, points)): (usize, &(usize, &[(f64, f64)]))| LayerSensitivity {
-                name: format!("layer{index}.weight"),
-                shape: vec![*weights],
-                points: (points.iter())
-                    .map(|&(density, cost)| SensitivityPoint {
-                        density,
-                        k: (density * *weights as f64).round() as usize,
-                        error: 0.01 + cost / 10.0,
-                        loss: 0.05 + cost,
-                    })
-                    .collect(),
-            };
+    /// Weights of a layer, and what its loss grows by at densities.
+    type Layer<'a> = (usize, &'a [(f64, f64)]);
+
+    /// A network of such layers; its error grows by a tenth of its loss.
+    fn sensitivity(layers: &[Layer<'_>]) -> Sensitivity {
+        let layer = |(index, (weights, points)): (usize, &Layer<'_>)| LayerSensitivity {
+            name: format!("layer{index}.weight"),
+            shape: vec![*weights],
+            points: (points.iter())
+                .map(|&(density, cost)| SensitivityPoint {
+                    density,
+                    k: (density * *weights as f64).round() as usize,
+                    error: 0.01 + cost / 10.0,
+                    loss: 0.05 + cost,
+                })
+                .collect(),
+        };
         Sensitivity {
             pictures: 1000,
             held_out: true,
