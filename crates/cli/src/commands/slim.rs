@@ -14,7 +14,7 @@ use skinny::network::{Tensors, write_atomically};
 use skinny::sparsity::Method;
 use skinny::train::{
     DENSITIES, Engine, JobOptions, Material, Predictions, Recipe, Resolved, RunFolder, Sensitivity,
-    SlimSearch, Summary, Trained,
+    SlimSearch, Summary, Trained, nonzeros,
 };
 
 use crate::arguments::{BudgetChoice, SlimArguments, Which};
@@ -477,7 +477,7 @@ impl Session<'_> {
                 .as_ref()
                 .map_or(f64::NAN, |found| found.error),
             test: test.outcome.error(),
-            nonzeros: trained.nonzeros(),
+            nonzeros: nonzeros(&graph, &trained.model.tensors),
             bytes: graph.parameters.iter().map(|p| 4 * p.len() as u64).sum(),
         })
     }
