@@ -300,23 +300,22 @@ fn label(
         let (x, y) = chart.at((*cost, group.error.mean));
         let name = name(comparison, group);
         let width = text_width(&name, TEXT);
-        // The corners first, the near ones before the far ones.
-        let places = [
-            (1.0, -7.0),
-            (1.0, 17.0),
-            (-1.0, -7.0),
-            (-1.0, 17.0),
-            (1.0, -21.0),
-            (1.0, 31.0),
-            (-1.0, -21.0),
-            (-1.0, 31.0),
-        ]
-        .map(|(side, down)| match side > 0.0 {
-            true => (x + 8.0, y + down),
-            false => (x - 8.0 - width, y + down),
-        });
+        // The corners first, then along the whisker, then its ends.
+        let beside = [-7.0, 17.0, -21.0, 31.0, -35.0, 45.0, -49.0, 59.0];
+        let (low, high) = group
+            .error
+            .interval
+            .unwrap_or((group.error.mean, group.error.mean));
+        let end = |error: f64| chart.at((*cost, error)).1;
+        let places: Vec<(f64, f64)> = (beside.into_iter())
+            .flat_map(|down| [(x + 8.0, y + down), (x - 8.0 - width, y + down)])
+            .chain([
+                (x - width / 2.0, end(high) - 8.0),
+                (x - width / 2.0, end(low) + 18.0),
+            ])
+            .collect();
         let within =
-            |(left, at): (f64, f64)| left > 68.0 && at > 76.0 && left + width < chart.right();
+            |(left, at): (f64, f64)| left > 68.0 && at > 76.0 && left + width < chart.right() + 8.0;
         let free = |(left, at): (f64, f64)| {
             let of_names = taken.iter().all(|&(other, line, wide)| {
                 (at - line).abs() > LINE || left > other + wide + 4.0 || left + width + 4.0 < other
@@ -326,10 +325,8 @@ fn label(
             });
             of_names && of_marks
         };
-        let place = (places
-            .into_iter()
-            .find(|&place| within(place) && free(place)))
-        .or_else(|| places.into_iter().find(|&place| within(place)));
+        // A name that would stand on another is left out; the legend and the table have it.
+        let place = (places.into_iter()).find(|&place| within(place) && free(place));
         if let Some((left, at)) = place {
             taken.push((left, at, width));
             chart
