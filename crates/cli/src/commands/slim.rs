@@ -78,9 +78,11 @@ pub fn slim(arguments: &SlimArguments, output: Output) -> Result<(), Failure> {
     let sensitivity = session.sensitivity(&source)?;
     let limit = sensitivity.error + arguments.max_error_increase / 100.0;
     note!(
-        "held-out error {} now, {} at most allowed",
+        "held-out error {} now, {} at most allowed; by chance alone {} other pictures would give {:.2} points more or less",
         percent(sensitivity.error),
-        percent(limit)
+        percent(limit),
+        thousands(sensitivity.pictures as u64),
+        100.0 * by_chance(&sensitivity)
     );
     let search = SlimSearch {
         start: match arguments.start {
@@ -393,7 +395,8 @@ impl Session<'_> {
             .collect();
         let result = json!({
             "schema": 1, "settings": settings,
-            "validation_error": sensitivity.map(|found| found.error), "test_error": dense.test,
+            "validation_error": sensitivity.map(|found| found.error),
+            "validation_error_sd": sensitivity.map(by_chance), "test_error": dense.test,
             "nonzeros": dense.nonzeros, "dense_bytes": dense.bytes,
             "trials": steps,
             "winner": winner.map(|(trial, summary)| json!({
@@ -446,6 +449,11 @@ impl Session<'_> {
                 ],
             ])
         ))?;
+        if confirmed == Some(false) {
+            note!(
+                "what is chosen for its held-out error is often worse elsewhere; hold more pictures out with --set data.validation=N, or take the next larger trial"
+            );
+        }
         self.output.text(&format!(
             "\nthe test set {} it: {} points allowed, {:+.2} found\n\n{}\nnext: skinny inspect {}",
             if confirmed == Some(true) {
@@ -495,6 +503,11 @@ impl Session<'_> {
         )?;
         Ok((path, packed.len() as u64))
     }
+}
+
+/// Standard deviation of the error over draws of as many pictures.
+fn by_chance(found: &Sensitivity) -> f64 {
+    (found.error * (1.0 - found.error) / found.pictures.max(1) as f64).sqrt()
 }
 
 /// The network that the search starts from.
