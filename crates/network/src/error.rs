@@ -201,15 +201,19 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     known
         .into_iter()
         .filter(|candidate| candidate.len() <= LONGEST)
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&word.to_lowercase(), candidate),
-                candidate,
-            )
-        })
+        .map(|candidate| (distance(&word.to_lowercase(), candidate), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+#[cfg(feature = "text")]
+use strsim::damerau_levenshtein as distance;
+
+/// Without text that people write, nothing is near but the same.
+#[cfg(not(feature = "text"))]
+fn distance(word: &str, candidate: &str) -> usize {
+    if word == candidate { 0 } else { usize::MAX }
 }
 
 /// "did you mean …?" where a known word is near, or else the list of known words.

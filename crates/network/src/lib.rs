@@ -15,6 +15,7 @@ mod summary;
 mod tensors;
 mod text;
 mod whitening;
+#[cfg(feature = "text")]
 mod zoo;
 
 pub use description::{Conv, Factors, Init, Layer, LayerInit, Linear, Network, Operation, Pool};
@@ -26,4 +27,5 @@ pub use preprocess::{Preprocess, PreprocessError};
 pub use summary::{Summary, SummaryRow};
 pub use tensors::{Differences, Tensor, Tensors, TensorsError};
 pub use whitening::{Gcn, Zca};
+#[cfg(feature = "text")]
 pub use zoo::{zoo_names, zoo_text};

@@ -1,6 +1,8 @@
 //! 8-bit pictures and what may be done to their geometry.
 
+#[cfg(feature = "pictures")]
 use image::imageops::{FilterType, resize};
+#[cfg(feature = "pictures")]
 use image::{ImageBuffer, Luma, Pixel, Rgb};
 
 /// A decoded picture.
@@ -80,10 +82,7 @@ pub(crate) fn resized(picture: &Picture, shorter: usize) -> Result<Picture, Stri
     let side = |length: usize| u32::try_from(length).map_err(|_| "a side is too long".to_owned());
     let from = [side(width)?, side(height)?];
     let to = [side(new_width)?, side(new_height)?];
-    let pixels = match picture.channels {
-        1 => scaled::<Luma<u8>>(&picture.pixels, from, to),
-        _ => scaled::<Rgb<u8>>(&picture.pixels, from, to),
-    };
+    let pixels = scaled(picture, from, to)?;
     Ok(Picture {
         width: new_width,
         height: new_height,
@@ -93,7 +92,24 @@ pub(crate) fn resized(picture: &Picture, shorter: usize) -> Result<Picture, Stri
 }
 
 /// Bilinear, over all the pixels that a smaller one covers.
-fn scaled<P: Pixel<Subpixel = u8> + 'static>(
+#[cfg(feature = "pictures")]
+fn scaled(picture: &Picture, from: [u32; 2], to: [u32; 2]) -> Result<Vec<u8>, String> {
+    Ok(match picture.channels {
+        1 => scaled_pixels::<Luma<u8>>(&picture.pixels, from, to),
+        _ => scaled_pixels::<Rgb<u8>>(&picture.pixels, from, to),
+    })
+}
+
+#[cfg(not(feature = "pictures"))]
+fn scaled(_: &Picture, from: [u32; 2], to: [u32; 2]) -> Result<Vec<u8>, String> {
+    Err(format!(
+        "this build does not resize {}x{} to {}x{}; give pictures of that size, or build with the feature `pictures`",
+        from[0], from[1], to[0], to[1]
+    ))
+}
+
+#[cfg(feature = "pictures")]
+fn scaled_pixels<P: Pixel<Subpixel = u8> + 'static>(
     pixels: &[u8],
     from: [u32; 2],
     to: [u32; 2],

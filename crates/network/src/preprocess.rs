@@ -3,6 +3,7 @@
 //! First the geometry, on 8-bit pictures: channels, resize, centre crop. Then the values: scale,
 //! global contrast normalization, ZCA whitening, mean and standard deviation, in this order.
 
+#[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,8 @@ use crate::tensors::{Tensor, Tensors};
 use crate::whitening::{Gcn, Zca};
 
 /// The steps from a picture to the network's input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Preprocess {
     /// Length of the shorter side after resizing (bilinear with antialiasing); the aspect ratio is kept.

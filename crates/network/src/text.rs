@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 use crate::description::{Conv, Factors, Init, Layer, LayerInit, Linear, Network, Operation, Pool};
-use crate::error::{NetworkError, hint, one_line, quote};
+use crate::error::{NetworkError, hint, quote};
 use crate::fields::{Fields, pair, plain};
 
 /// Every layer type with the keys of its own, in the order in which they are written.
@@ -31,6 +31,7 @@ const KINDS: &[(&str, &[&str])] = &[
     ("softmax", &[]),
 ];
 
+#[cfg(feature = "text")]
 impl Network {
     /// Reads a description in TOML; keys and types of values are checked, shapes are not.
     ///
@@ -41,7 +42,7 @@ impl Network {
             .parse::<Table>()
             .map_err(|error| NetworkError::Syntax {
                 line: error.span().map_or(1, |span| line_of(text, span.start)),
-                message: one_line(error.message()),
+                message: crate::error::one_line(error.message()),
             })?;
         read_network(table)
     }
@@ -65,6 +66,7 @@ impl Network {
     }
 }
 
+#[cfg(feature = "text")]
 fn line_of(text: &str, position: usize) -> usize {
     1 + text
         .bytes()

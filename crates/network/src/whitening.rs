@@ -1,11 +1,13 @@
 //! Normalization of a whole picture at once: its contrast, and its correlations.
 
+#[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Global contrast normalization (pylearn2): subtract the mean of all values of a picture, divide
 /// by their norm, multiply by `scale`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Gcn {
     /// The norm afterwards; 55 by default.
@@ -27,7 +29,8 @@ impl Default for Gcn {
 ///
 /// Mean and matrix are too large for a text file; they travel as tensors, see
 /// [`crate::Preprocess::tensors`] and [`crate::Preprocess::attach`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Zca {
     /// Added to the diagonal of the covariance when the matrix is fitted; 0.1 by default.

@@ -15,3 +15,4 @@ pub use costs::{KernelCost, LayerCost, layer_costs};
 pub use error::RuntimeError;
 pub use model::{Model, Options, Runner};
 pub use skinny_kernels::{InstructionSet, instruction_set};
+pub use skinny_network::{Picture, Preprocess};

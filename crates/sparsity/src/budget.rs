@@ -1,12 +1,14 @@
 //! How many weights each layer keeps.
 
 use crate::{Mask, Structure};
+#[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// How the kept weights are shared among layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Budget {
     /// The same density for each layer; each rounds for itself, so the total may be off by half a weight per layer.

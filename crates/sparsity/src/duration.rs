@@ -1,5 +1,6 @@
 //! Stretches of a training run, written so that they survive a change of its length.
 
+#[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -23,7 +24,8 @@ impl Timeline {
 }
 
 /// A stretch of a run: `"10%"` of all its steps, `"3ep"` or `"0.5ep"`, or `"500it"` steps.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub enum Duration {
     /// Percent of the whole run, 0–100.

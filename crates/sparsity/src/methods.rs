@@ -3,11 +3,13 @@
 use crate::{
     Budget, Duration, Ramp, Reactivated, SlotsAtReactivation, SlotsAtThreshold, SparsitySettings,
 };
+#[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a sparse network is reached. Each method has its own keys and defaults, see [`SparsitySettings::of`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// Ordinary training.

@@ -1,10 +1,12 @@
 //! What becomes of values and optimizer slots at a flip.
 
+#[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What re-activated weights start from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reactivated {
     /// +0.0.
@@ -15,7 +17,8 @@ pub enum Reactivated {
 }
 
 /// What becomes of the slots of weights that are dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SlotsAtThreshold {
     /// They become +0.0.
@@ -26,7 +29,8 @@ pub enum SlotsAtThreshold {
 }
 
 /// What becomes of slots when weights are re-activated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SlotsAtReactivation {
     /// Those of the re-activated weights start from +0.0.
@@ -42,7 +46,8 @@ pub enum SlotsAtReactivation {
 ///
 /// The default, which is also that of every method but `ac_dc`: re-activated weights start from zero; slots of dropped weights are
 /// zeroed, so those of re-activated weights start from zero, and those of kept weights go on; frozen weights see no update at all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct FlipPolicy {
     /// What re-activated weights start from.

@@ -6,6 +6,7 @@ use crate::{
     Budget, Duration, FlipPolicy, Method, Plan, PlanError, Ramp, Reactivated, Score,
     SlotsAtReactivation, SlotsAtThreshold, Structure, Timeline,
 };
+#[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ use thiserror::Error;
 /// A key left out has the method's default ([`SparsitySettings::of`]). A key that the method does not use is refused rather than ignored
 /// ([`SparsitySettings::resolved`]); `structure`, `score` and `keep_dense` say nothing about when and are allowed with every method.
 /// The default is `method = "dense"`: ordinary training.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct SparsitySettings {
     /// How the sparse network is reached.

@@ -1,5 +1,6 @@
 //! Which patterns of kept weights are allowed.
 
+#[cfg(feature = "schema")]
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -20,7 +21,8 @@ use thiserror::Error;
 ///   and lower edge may be ragged. Where the tiles do not add up to `k`, the last kept one is *trimmed*: only its highest weights are kept.
 ///   So exactly `k` weights are kept whatever the shape, and at most one tile is incomplete. [`Structure::nearest`] gives a `k` of whole
 ///   regular tiles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub enum Structure {
     /// Any weights.

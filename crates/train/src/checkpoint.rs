@@ -4,7 +4,7 @@
 //! the log so far are all there is to keep. The file carries a SHA-256 of all of it.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors, View};
@@ -74,16 +74,16 @@ pub fn save(
     };
     let state = serde_json::to_string(&header).expect("progress is plain data");
     let parts = (tensors.iter()).map(|(name, t)| (name.as_str(), &t.bytes[..]));
-    let metadata = HashMap::from([
+    let metadata = [
         ("format".to_string(), FORMAT.to_string()),
         ("sha256".to_string(), digest(&state, parts)),
         ("state".to_string(), state),
-    ]);
-    let bytes =
-        safetensors::serialize(&tensors, Some(metadata)).map_err(|error| TrainError::Write {
-            path: path.to_path_buf(),
-            source: std::io::Error::other(error.to_string()),
-        })?;
+    ];
+    let metadata = Some(metadata.into_iter().collect());
+    let bytes = safetensors::serialize(&tensors, metadata).map_err(|error| TrainError::Write {
+        path: path.to_path_buf(),
+        source: std::io::Error::other(error.to_string()),
+    })?;
     files::write(path, &bytes)
 }
 

@@ -92,8 +92,8 @@ fn write(
         ));
     }
     // What PyTorch's own writers say, so that loaders which ask for it are content.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(metadata)).map_err(refuse)
+    let metadata = [("format".to_owned(), "pt".to_owned())].into_iter();
+    safetensors::serialize(views, Some(metadata.collect())).map_err(refuse)
 }
 
 #[cfg(test)]
