@@ -1,18 +1,29 @@
 //! How fast models are, by the command.
 
 use std::fs;
+use std::process::Command;
 
 use crate::support::Place;
 
-/// Python with other programs to compare with, if there is one.
-fn python() -> Option<String> {
-    let python = std::env::var("SKINNY_PYTHON").ok();
-    if python.is_none() {
-        eprintln!(
-            "SKIPPED: SKINNY_PYTHON is not set, nothing is compared with ONNX Runtime and PyTorch"
-        );
-    }
-    python
+/// Of ONNX Runtime and PyTorch those that Python can import.
+fn peers(python: &str) -> Vec<&'static str> {
+    let imports = |module: &str| {
+        let mut command = Command::new(python);
+        command.args(["-c", &format!("import {module}")]);
+        command.output().is_ok_and(|told| told.status.success())
+    };
+    let known = [
+        ("onnxruntime", "onnxruntime, numpy"),
+        ("torch", "torch, safetensors.torch, numpy"),
+    ];
+    let there = known.into_iter().filter(|(name, modules)| {
+        let there = imports(modules);
+        if !there {
+            eprintln!("SKIPPED: {python} cannot import {modules}, nothing is compared with {name}");
+        }
+        there
+    });
+    there.map(|(name, _)| name).collect()
 }
 
 #[test]
@@ -115,9 +126,14 @@ fn a_file_and_its_run_are_the_same_model() {
 
 #[test]
 fn others_run_the_same_weights_and_agree() {
-    let Some(python) = python() else {
+    let Ok(python) = std::env::var("SKINNY_PYTHON") else {
+        eprintln!("SKIPPED: SKINNY_PYTHON is not set, nothing is compared with other programs");
         return;
     };
+    let peers = peers(&python);
+    if peers.is_empty() {
+        return;
+    }
     let place = Place::new();
     place.train("run", &[]).good();
     for model in ["run", "small.net.toml"] {
@@ -126,7 +142,7 @@ fn others_run_the_same_weights_and_agree() {
             "bench",
             model,
             "--against",
-            "onnxruntime,torch",
+            &peers.join(","),
             "--batch",
             "2",
             "--seconds",
@@ -134,8 +150,8 @@ fn others_run_the_same_weights_and_agree() {
         ]);
         command.env("SKINNY_PYTHON", &python);
         let objects = place.finish(command).good().objects();
-        for peer in ["onnxruntime", "torch"] {
-            let told = &objects[0]["peers"][peer];
+        for peer in &peers {
+            let told = &objects[0]["peers"][*peer];
             for key in [
                 "latency_ms_median",
                 "latency_ms_min",
