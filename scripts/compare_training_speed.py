@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """A training step of skinny beside PyTorch's, on this machine: same network, batch and threads, one process after the other.
 
     scripts/compare_training_speed.py --out results/training-speed
