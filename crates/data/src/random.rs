@@ -1,8 +1,8 @@
 //! Counter-based randomness: every draw is a pure function of its key, so that neither the order of work
 //! nor the number of workers can change it.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use chacha20::ChaCha8Rng;
+use chacha20::rand_core::{Rng, SeedableRng};
 
 /// What random numbers are for; two purposes never share a stream.
 #[derive(Clone, Copy)]
