@@ -5,6 +5,9 @@ use std::path::Path;
 
 use crate::support::Place;
 
+#[path = "../../../interchange/tests/support/python.rs"]
+mod python;
+
 fn fixture(path: &str) -> String {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../interchange");
     crates.join(path).to_string_lossy().into_owned()
@@ -92,6 +95,36 @@ fn what_is_exported_comes_back() {
     };
     assert_eq!(ones(&written), ones(&own));
     assert_eq!(Some(ones(&written) as u64), masks["kept"].as_u64());
+}
+
+/// The pictures that ONNX Runtime gets wrong, from the bytes of the set to the class, are as many as `skinny eval` says.
+#[test]
+fn an_exported_model_errs_where_the_run_does() {
+    let Some(found) = python::find(&["numpy", "onnxruntime"]) else {
+        return;
+    };
+    let place = Place::new();
+    place.train("run", &["--set", "train.epochs=3"]).good();
+    let export = ["export", "run", "--to", "run.onnx", "--with-preprocess"];
+    for options in [&[][..], &["--fold"], &["--weights", "best"]] {
+        place.run(&[&export[..], options].concat()).good();
+        let weights = [&["--json", "eval", "run"][..], options].concat();
+        let weights: Vec<&str> = weights.into_iter().filter(|w| *w != "--fold").collect();
+        let told = place.run(&weights).good().objects().remove(0);
+        let paths = [
+            "run.onnx",
+            "data/mnist/t10k-images-idx3-ubyte",
+            "data/mnist/t10k-labels-idx1-ubyte",
+        ];
+        let paths = paths.map(|path| place.path(path));
+        let paths: Vec<_> = paths.iter().map(|path| path.as_os_str()).collect();
+        let printed = python::run(&found, "count_errors.py", &paths);
+        assert_eq!(
+            printed.trim(),
+            format!("wrong {}", told["wrong"]),
+            "{options:?}"
+        );
+    }
 }
 
 #[test]
