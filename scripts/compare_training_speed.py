@@ -74,6 +74,7 @@ def measure(arguments):
     cases = []
     for item in arguments.networks.split(","):
         network, batch = item.split(":")
+        turns = []
         for threads in arguments.threads:
             engines = {"skinny": lambda s, n=network, b=batch, t=threads: skinny_step(skinny, n, b, t, s)}
             for layout in LAYOUTS:
@@ -83,11 +84,14 @@ def measure(arguments):
                     engines[f"skinny at {density}"] = lambda s, n=network, b=batch, t=threads, d=density: skinny_step(
                         skinny, n, b, t, s, d
                     )
-            rounds = {name: [] for name in engines}
-            for number in range(arguments.rounds):
+            turns.append((threads, engines, {name: [] for name in engines}))
+        # All numbers of threads within each round: a machine that slows down does it to all of them.
+        for number in range(arguments.rounds):
+            for threads, engines, rounds in turns:
                 for name, engine in engines.items():
                     print(f"{network}, {threads} threads, round {number + 1}: {name}", file=sys.stderr)
                     rounds[name].append(engine(arguments.seconds))
+        for threads, _, rounds in turns:
             cases.append({"network": network, "batch": int(batch), "threads": threads, "rounds": rounds})
     return cases
 
