@@ -47,9 +47,10 @@ fn unpack_from(
     folder: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(), CatalogError> {
+    // What the library says of an archive quotes names from it, which may hold anything.
     let fault = |reason: String| CatalogError::Archive {
         path: path.to_owned(),
-        reason,
+        reason: reason.replace(char::is_control, " "),
     };
     let damaged = |error: io::Error| fault(format!("it is damaged ({error})"));
     let limit = members
