@@ -1,4 +1,4 @@
-//! A small pool of threads with a static partition and a cheap hand-over.
+//! A small pool of threads with a cheap hand-over: everyone starts with an equal share and helps the others with theirs.
 //!
 //! A training step hands work over a dozen times in a few milliseconds, so workers wait for the next
 //! job by spinning for a few microseconds before they sleep.
@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::{JoinHandle, Thread};
 
@@ -38,6 +38,8 @@ struct Shared {
     /// Workers that have not finished the current job.
     unfinished: AtomicUsize,
     asleep: Vec<AtomicBool>,
+    /// What is left of each thread's share.
+    shares: Vec<Share>,
     stop: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -60,6 +62,7 @@ impl Threads {
             job: UnsafeCell::new(None),
             unfinished: AtomicUsize::new(0),
             asleep: (0..wanted).map(|_| AtomicBool::new(false)).collect(),
+            shares: (0..=wanted).map(|_| Share::default()).collect(),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
@@ -87,8 +90,9 @@ impl Threads {
 
     /// Runs `f(index, item)` on every item and returns when all are done.
     ///
-    /// Thread `t` of `n` gets the contiguous items `t·len/n .. (t+1)·len/n`, the caller the first share. A
-    /// call from inside another one runs inline. If `f` panics, the panic continues on the caller after
+    /// Thread `t` of `n` starts with the contiguous items `t·len/n .. (t+1)·len/n`, the caller with the first share;
+    /// who is done takes the last items of the others' shares. So it is open which thread runs an item, and a result
+    /// that must not depend on it must not depend on the thread. A call from inside another one runs inline. If `f` panics, the panic continues on the caller after
     /// every thread has stopped.
     pub fn for_each<T: Send>(&self, items: &mut [T], f: impl Fn(usize, &mut T) + Sync) {
         let length = items.len();
@@ -128,13 +132,25 @@ impl Threads {
             Err(TryLockError::WouldBlock) => None,
             Ok(guard) => Some(guard),
         };
-        if self.count == 1 || length < 2 || guard.is_none() {
+        let (count, items) = (self.count, u32::try_from(length));
+        let (true, true, Ok(items)) = (count > 1 && length > 1, guard.is_some(), items) else {
             (0..length).for_each(f);
             return;
+        };
+        let border = |thread: usize| (thread as u64 * u64::from(items) / count as u64) as u32;
+        let shares = &self.shared.shares[..count];
+        for (thread, share) in shares.iter().enumerate() {
+            share.put(border(thread), border(thread + 1));
         }
-        let count = self.count;
         self.run(&|thread: usize| {
-            (thread * length / count..(thread + 1) * length / count).for_each(f)
+            while let Some(index) = shares[thread].take_first() {
+                f(index);
+            }
+            for other in (thread + 1..count).chain(0..thread) {
+                while let Some(index) = shares[other].take_last() {
+                    f(index);
+                }
+            }
         });
     }
 
@@ -251,6 +267,40 @@ impl Shared {
     }
 }
 
+/// The indices that are left of one thread's share: the first in the upper half, the end in the lower. On a cache line
+/// of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Share(AtomicU64);
+
+impl Share {
+    fn put(&self, first: u32, end: u32) {
+        // The hand-over of the job publishes it.
+        self.0
+            .store(u64::from(first) << 32 | u64::from(end), Ordering::Relaxed);
+    }
+
+    /// Takes the first index, which is given to nobody else then.
+    fn take_first(&self) -> Option<usize> {
+        self.take(1 << 32, 0).map(|(first, _)| first)
+    }
+
+    /// The same with the last one.
+    fn take_last(&self) -> Option<usize> {
+        self.take(0, 1).map(|(_, end)| end - 1)
+    }
+
+    /// First and end as they were before the first grew or the end fell.
+    fn take(&self, grow: u64, fall: u64) -> Option<(usize, usize)> {
+        let parts = |left: u64| ((left >> 32) as usize, left as u32 as usize);
+        let next = |left| (parts(left).0 < parts(left).1).then(|| left + grow - fall);
+        let taken = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        taken.ok().map(parts)
+    }
+}
+
 /// A pointer to the first item that the threads of one call share.
 struct Base<T>(*mut T);
 
@@ -353,6 +403,22 @@ mod tests {
     }
 
     #[test]
+    fn who_is_done_helps_the_others() {
+        let threads = Threads::new(2);
+        let done = AtomicUsize::new(0);
+        let mut items = [0; 8];
+        threads.for_each(&mut items, |index, item| {
+            // The second item waits for all others, also for those behind it in its own share.
+            while index == 1 && done.load(Ordering::SeqCst) < 7 {
+                std::thread::yield_now();
+            }
+            *item += index;
+            done.fetch_add(1, Ordering::SeqCst);
+        });
+        assert_eq!(items, [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
     fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
         let threads = Threads::new(3);
         for bad in 0..6 {
@@ -365,9 +431,11 @@ mod tests {
             }));
             assert!(result.is_err(), "item {bad}");
         }
-        // Every worker still works: each sees its own thread.
+        // Every worker still works: none gets past the barrier before each thread has an item.
         let mut names = vec![None; 3];
+        let barrier = std::sync::Barrier::new(3);
         threads.for_each(&mut names, |_, name| {
+            barrier.wait();
             *name = Some(std::thread::current().id())
         });
         names.sort_by_key(|name| format!("{name:?}"));

@@ -1,7 +1,7 @@
 //! How parameters start.
 
-use rand::{RngExt, SeedableRng};
 use chacha20::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
 use skinny_network::{Graph, Init, Parameter, Role};
 
 /// Initial values of every parameter of `graph`, in its order.
