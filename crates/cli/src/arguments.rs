@@ -505,6 +505,9 @@ pub struct EvalArguments {
     /// Threads to compute with [default: all cores].
     #[arg(long)]
     pub threads: Option<usize>,
+    /// Compute the linear layers of a .skinny file with 8-bit weights and 8-bit inputs: faster, at the price of rounding.
+    #[arg(long)]
+    pub int8: bool,
 }
 
 /// Weights that a run keeps.
@@ -557,6 +560,9 @@ pub struct BenchArguments {
     /// Choose kernels by measuring them, and keep the choice beside the file.
     #[arg(long, conflicts_with = "train")]
     pub tune: bool,
+    /// Compute linear layers with 8-bit weights and 8-bit inputs; other programs are then compared though they differ.
+    #[arg(long, conflicts_with = "train")]
+    pub int8: bool,
     /// Time to measure for each line of the table, in seconds [default: 3; with --train 10].
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub seconds: Option<f64>,
@@ -631,6 +637,9 @@ pub struct PredictArguments {
     /// Which weights of the run.
     #[arg(long, value_enum, default_value_t = Which::Last)]
     pub weights: Which,
+    /// Compute the linear layers of a .skinny file with 8-bit weights and 8-bit inputs: faster, at the price of rounding.
+    #[arg(long)]
+    pub int8: bool,
 }
 
 /// Arguments of `skinny export`.

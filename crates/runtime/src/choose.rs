@@ -1,7 +1,7 @@
 //! Which kernel a layer gets, from a model of what each would cost.
 
 use skinny_kernels::InstructionSet;
-use skinny_kernels::inference::{Choice, Method, Storage};
+use skinny_kernels::inference::{Choice, Method, Precision, Storage};
 
 /// A convolution as the model of costs sees it.
 #[derive(Clone, Copy, Debug)]
@@ -122,27 +122,80 @@ pub(crate) fn best(shape: &Shape) -> Choice {
     choices.into_iter().fold(first, cheaper)
 }
 
-/// How the weights of a linear layer are stored: by the bytes that must be read, and what unpacking costs.
-pub(crate) fn storage(columns: usize, density: f64, instructions: InstructionSet) -> Storage {
-    // Cycles per weight: 8 bytes of memory per cycle, against the work of each kernel.
-    let unpack = match instructions {
-        InstructionSet::Avx512 => 1.5 / 16.0,
-        InstructionSet::Avx2 => 2.0 / 8.0,
-        InstructionSet::Baseline => 2.0,
+/// A linear layer as the model of costs sees it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Matrix {
+    /// Outputs and inputs.
+    pub rows: usize,
+    pub columns: usize,
+    /// Kept weights.
+    pub nonzeros: usize,
+    pub precision: Precision,
+}
+
+/// Cycles of a linear layer for one image: the bytes that must be read, or what unpacking and multiplying costs, and
+/// the beginning and end of every row.
+fn linear_cycles(matrix: &Matrix, storage: Storage, instructions: InstructionSet) -> f64 {
+    let weights = (matrix.rows * matrix.columns) as f64;
+    let kept = matrix.nonzeros as f64;
+    let value = match matrix.precision {
+        Precision::Single => 4.0,
+        Precision::Int8 => 1.0,
     };
-    let dense: f64 = (4.0f64 / 5.0).max(0.2);
-    let bitmask = ((4.0 * density + 0.125) / 5.0).max(unpack);
-    let gather = (6.0 * density / 5.0).max(1.2 * density);
-    let gather = if Storage::Gather.can(columns) {
-        gather
-    } else {
-        f64::INFINITY
+    // Cycles of arithmetic per weight, with all of them or with a bit for each.
+    let (multiply, unpack) = match (matrix.precision, instructions) {
+        (Precision::Single, InstructionSet::Avx512) => (0.13, 0.16),
+        (Precision::Single, InstructionSet::Avx2) => (0.27, 0.38),
+        (Precision::Single, InstructionSet::Baseline) => (0.5, 2.0),
+        (Precision::Int8, InstructionSet::Avx512) => (0.03, 0.06),
+        (Precision::Int8, InstructionSet::Avx2) => (0.08, 0.2),
+        (Precision::Int8, InstructionSet::Baseline) => (0.3, 2.0),
     };
-    if dense <= bitmask.min(gather) {
-        Storage::Dense
-    } else if bitmask <= gather {
-        Storage::Bitmask
-    } else {
-        Storage::Gather
+    let (bytes, work, row) = match storage {
+        Storage::Dense => (value * weights, multiply * weights, 12.0),
+        Storage::Bitmask => (value * kept + weights / 8.0, unpack * weights, 16.0),
+        Storage::Gather => ((value + 2.0) * kept, kept, 24.0),
+    };
+    // Bytes per cycle from the second-level cache, the third, and memory.
+    let bandwidth = match bytes {
+        small if small < 256e3 => 16.0,
+        medium if medium < 8e6 => 8.0,
+        _ => 5.3,
+    };
+    work.max(bytes / bandwidth) + row * matrix.rows as f64
+}
+
+/// How the weights of a linear layer are stored: the way with the least cycles.
+pub(crate) fn storage(matrix: &Matrix, instructions: InstructionSet) -> Storage {
+    let cycles = |storage: &Storage| linear_cycles(matrix, *storage, instructions);
+    Storage::ALL
+        .into_iter()
+        .filter(|storage| storage.can(matrix.columns))
+        .min_by(|a, b| cycles(a).total_cmp(&cycles(b)))
+        .expect("every matrix can be dense")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(rows: usize, columns: usize, density: f64) -> Storage {
+        let matrix = Matrix {
+            rows,
+            columns,
+            nonzeros: ((rows * columns) as f64 * density) as usize,
+            precision: Precision::Single,
+        };
+        storage(&matrix, InstructionSet::Avx2)
+    }
+
+    #[test]
+    fn linear_layers_are_stored_as_measurements_on_avx2_say() {
+        let fc6 = [1.0, 0.5, 0.25, 0.1, 0.05].map(|density| chosen(4096, 9216, density));
+        let few = Storage::Gather;
+        assert_eq!(fc6, [Storage::Dense, Storage::Bitmask, few, few, few]);
+        // A matrix in the cache whose rows are short is not worth the effort.
+        assert_eq!(chosen(10, 64, 0.25), Storage::Dense);
+        assert_eq!(chosen(10, 500, 0.1), few);
     }
 }

@@ -59,7 +59,7 @@ pub fn layer_costs(
         tune: options.tune,
         layers: Vec::new(),
     };
-    plan(graph.input, &layers, 1, &mut costs);
+    plan(graph.input, &layers, 1, options.precision(), &mut costs);
     Ok(costs.layers)
 }
 
@@ -117,7 +117,7 @@ impl Chooser for Costs {
         self.layers.push(LayerCost {
             name: problem.name.to_owned(),
             weights: problem.values.len(),
-            nonzeros: problem.values.iter().filter(|value| **value != 0.0).count(),
+            nonzeros: problem.nonzeros(),
             chosen: chosen.name().to_owned(),
             kernels: kernels.collect(),
         });

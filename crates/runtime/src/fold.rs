@@ -3,6 +3,8 @@
 //! A batch normalization becomes part of the convolution or linear layer before it, a ReLU the end of the layer before
 //! it, and a dropout disappears.
 
+use std::borrow::Cow;
+
 use skinny_network::{Graph, Node, Operation, Role, Source, Tensors};
 
 use crate::error::RuntimeError;
@@ -16,13 +18,13 @@ pub(crate) enum From {
 
 /// A layer of the folded network.
 #[derive(Clone, Debug)]
-pub(crate) struct Layer {
+pub(crate) struct Layer<'a> {
     /// The name of the first layer that it is made of.
     pub name: String,
     pub inputs: Vec<From>,
     pub input_shape: [usize; 3],
     pub output_shape: [usize; 3],
-    pub work: Work,
+    pub work: Work<'a>,
     /// Whether negative results become 0.
     pub relu: bool,
     /// Multiply-accumulates of one image with all weights.
@@ -31,13 +33,13 @@ pub(crate) struct Layer {
 
 /// What a [`Layer`] computes.
 #[derive(Clone, Debug)]
-pub(crate) enum Work {
+pub(crate) enum Work<'a> {
     Conv {
         conv: skinny_network::Conv,
-        weights: Weights,
+        weights: Weights<'a>,
     },
     Linear {
-        weights: Weights,
+        weights: Weights<'a>,
     },
     Affine {
         scale: Vec<f32>,
@@ -47,19 +49,19 @@ pub(crate) enum Work {
     Plain(Operation),
 }
 
-/// Weights `[out, …]` with a bias per output.
+/// Weights `[out, …]`, those of the file if nothing was folded into them, with a bias per output.
 #[derive(Clone, Debug)]
-pub(crate) struct Weights {
-    pub values: Vec<f32>,
+pub(crate) struct Weights<'a> {
+    pub values: Cow<'a, [f32]>,
     pub bias: Vec<f32>,
 }
 
 /// Folds the network; `softmax` says whether a final softmax is kept. The last layer is the output.
-pub(crate) fn fold(
+pub(crate) fn fold<'a>(
     graph: &Graph,
-    tensors: &Tensors,
+    tensors: &'a Tensors,
     softmax: bool,
-) -> Result<Vec<Layer>, RuntimeError> {
+) -> Result<Vec<Layer<'a>>, RuntimeError> {
     tensors.check_against(graph, true)?;
     for (name, tensor) in tensors.iter() {
         if !tensor.data.iter().all(|value| value.is_finite()) {
@@ -108,15 +110,15 @@ pub(crate) fn fold(
     Ok(folder.layers)
 }
 
-struct Folder<'a> {
-    graph: &'a Graph,
+struct Folder<'g, 'a> {
+    graph: &'g Graph,
     tensors: &'a Tensors,
-    layers: Vec<Layer>,
+    layers: Vec<Layer<'a>>,
     /// Where the output of every node so far is.
     places: Vec<From>,
 }
 
-impl Folder<'_> {
+impl<'a> Folder<'_, 'a> {
     /// Adds a node, or folds it into the layer that it reads if it reads it `alone`.
     fn node(&mut self, node: &Node, alone: bool) -> From {
         let inputs: Vec<From> = node
@@ -175,7 +177,7 @@ impl Folder<'_> {
         self.add(node, Work::Plain(operation));
     }
 
-    fn add(&mut self, node: &Node, work: Work) {
+    fn add(&mut self, node: &Node, work: Work<'a>) {
         self.layers.push(Layer {
             name: node.name.clone(),
             inputs: node
@@ -206,6 +208,7 @@ impl Folder<'_> {
                 let length = weights.values.len() / weights.bias.len();
                 let rows = weights
                     .values
+                    .to_mut()
                     .chunks_exact_mut(length)
                     .zip(&mut weights.bias);
                 for ((values, bias), (scale, shift)) in rows.zip(scale.iter().zip(shift)) {
@@ -230,7 +233,7 @@ impl Folder<'_> {
         }
     }
 
-    fn values(&self, node: &Node, role: Role) -> Option<&[f32]> {
+    fn values(&self, node: &Node, role: Role) -> Option<&'a [f32]> {
         let parameter = self
             .graph
             .parameters_of(node)
@@ -241,10 +244,10 @@ impl Folder<'_> {
             .map(|tensor| &*tensor.data)
     }
 
-    fn weights(&self, node: &Node) -> Weights {
+    fn weights(&self, node: &Node) -> Weights<'a> {
         let outputs = node.output_shape[0];
         Weights {
-            values: self.values(node, Role::Weight).unwrap_or_default().to_vec(),
+            values: Cow::Borrowed(self.values(node, Role::Weight).unwrap_or_default()),
             bias: match self.values(node, Role::Bias) {
                 Some(bias) => bias.to_vec(),
                 None => vec![0.0; outputs],

@@ -68,11 +68,14 @@ pub(crate) fn linears(problem: &LinearProblem, storages: &[Storage]) -> Vec<f64>
     let mut input = vec![0.0; problem.columns().next_multiple_of(GROUP)];
     input[..problem.columns()].fill(0.1);
     let output = RefCell::new(vec![0.0; problem.bias.len()]);
+    let scratch = packed.iter().map(|linear| linear.scratch_len()).max();
+    let scratch = RefCell::new(Aligned::new(scratch.unwrap_or(0)));
     let mut runs: Vec<Box<dyn FnMut() + '_>> = Vec::new();
     for linear in &packed {
-        let (input, output) = (&input, &output);
+        let (input, output, scratch) = (&input, &output, &scratch);
         runs.push(Box::new(move || {
-            linear.run(0..linear.rows(), input, &mut output.borrow_mut());
+            let (mut output, mut scratch) = (output.borrow_mut(), scratch.borrow_mut());
+            linear.run(0..linear.rows(), input, &mut output, scratch.as_mut_slice());
         }));
     }
     least(&mut runs)

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use skinny_kernels::inference::{Choice, Storage, Workspace};
+use skinny_kernels::inference::{Choice, Precision, Storage, Workspace};
 use skinny_kernels::{Threads, instruction_set};
 use skinny_network::{Network, Preprocess, Tensors, shape_text};
 
@@ -24,6 +24,19 @@ pub struct Options {
     /// Whether kernels are chosen by measuring them, which takes some tenths of a second per layer, and not by a model of
     /// their costs. What was measured for a file is kept beside it, in `FILE.tuned.json`.
     pub tune: bool,
+    /// Whether linear layers multiply 8-bit weights, of a scale per output, with 8-bit inputs, whose common scale is
+    /// found for every image: fewer bytes to read, at the price of rounding. Other layers stay as they are.
+    pub int8: bool,
+}
+
+impl Options {
+    /// Of linear layers.
+    pub(crate) fn precision(&self) -> Precision {
+        match self.int8 {
+            true => Precision::Int8,
+            false => Precision::Single,
+        }
+    }
 }
 
 impl Default for Options {
@@ -33,6 +46,7 @@ impl Default for Options {
             threads: 1,
             softmax: true,
             tune: false,
+            int8: false,
         }
     }
 }
@@ -109,7 +123,13 @@ impl Model {
         let layers = fold(&graph, tensors, options.softmax)?;
         let threads = Threads::new(options.threads);
         let chooser: &mut dyn Chooser = if options.tune { measured } else { &mut ByModel };
-        let plan = plan(graph.input, &layers, threads.count(), chooser);
+        let plan = plan(
+            graph.input,
+            &layers,
+            threads.count(),
+            options.precision(),
+            chooser,
+        );
         Ok(Self {
             name: graph.name.clone(),
             input: graph.input,
@@ -263,6 +283,6 @@ impl Chooser for ByModel {
     }
 
     fn linear(&mut self, problem: &LinearProblem) -> Storage {
-        choose::storage(problem.columns(), problem.density(), instruction_set())
+        choose::storage(&problem.matrix(), instruction_set())
     }
 }

@@ -2,12 +2,12 @@
 
 use skinny_kernels::inference::{
     Chain, Choice, Convolution, GROUP, Input, Linear, Lines, Normalization, Plane, Pool, PoolKind,
-    Program, Region, Step, Storage, Weights, Window,
+    Precision, Program, Region, Step, Storage, Weights, Window,
 };
 use skinny_kernels::{InstructionSet, instruction_set};
 use skinny_network::Operation;
 
-use crate::choose::Shape;
+use crate::choose::{Matrix, Shape};
 use crate::fold::{From, Layer, Work};
 use crate::memory::{Buffer, places};
 
@@ -71,12 +71,13 @@ pub(crate) struct LinearProblem<'a> {
     pub values: &'a [f32],
     pub bias: &'a [f32],
     pub relu: bool,
+    pub precision: Precision,
 }
 
 impl LinearProblem<'_> {
     /// Packs the weights.
     pub fn pack(&self, storage: Storage) -> Linear {
-        Linear::new(self.values, self.bias, self.relu, storage)
+        Linear::new(self.values, self.bias, self.relu, storage, self.precision)
     }
 
     /// Inputs.
@@ -90,10 +91,19 @@ impl LinearProblem<'_> {
         all.filter(|storage| storage.can(self.columns())).collect()
     }
 
-    /// Share of the weights that are not zero.
-    pub fn density(&self) -> f64 {
-        let kept = self.values.iter().filter(|value| **value != 0.0).count();
-        kept as f64 / self.values.len() as f64
+    /// Weights that are not zero.
+    pub fn nonzeros(&self) -> usize {
+        self.values.iter().filter(|value| **value != 0.0).count()
+    }
+
+    /// What the model of costs needs to know.
+    pub fn matrix(&self) -> Matrix {
+        Matrix {
+            rows: self.bias.len(),
+            columns: self.columns(),
+            nonzeros: self.nonzeros(),
+            precision: self.precision,
+        }
     }
 }
 
@@ -145,16 +155,18 @@ struct Draft {
 /// Makes a step from the first values of all buffers.
 type Make = Box<dyn FnOnce(&[usize]) -> Step>;
 
-/// Compiles layers for `parts` threads.
+/// Compiles layers for `parts` threads, linear layers in `precision`.
 pub(crate) fn plan(
     input: [usize; 3],
-    layers: &[Layer],
+    layers: &[Layer<'_>],
     parts: usize,
+    precision: Precision,
     chooser: &mut dyn Chooser,
 ) -> Plan {
     let mut planner = Planner {
         layers,
         parts,
+        precision,
         chooser,
         buffers: Vec::new(),
         drafts: Vec::new(),
@@ -182,8 +194,10 @@ fn lanes(width: usize) -> usize {
 }
 
 struct Planner<'a> {
-    layers: &'a [Layer],
+    layers: &'a [Layer<'a>],
     parts: usize,
+    /// Of linear layers that can be computed with it.
+    precision: Precision,
     chooser: &'a mut dyn Chooser,
     buffers: Vec<Form>,
     drafts: Vec<Draft>,
@@ -203,11 +217,17 @@ impl Planner<'_> {
             Work::Conv { .. } => return self.convolutions(at),
             Work::Linear { weights } => {
                 let from = self.vector(layer.inputs[0]);
+                let columns = weights.values.len() / weights.bias.len();
+                let precision = match self.precision.can(columns) {
+                    true => self.precision,
+                    false => Precision::Single,
+                };
                 let problem = LinearProblem {
                     name: &layer.name,
                     values: &weights.values,
                     bias: &weights.bias,
                     relu: layer.relu,
+                    precision,
                 };
                 let linear = problem.pack(self.chooser.linear(&problem));
                 let to = self.value(at, Form::Vector(channels));

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use skinny_kernels::inference::{Choice, Method, Storage};
+use skinny_kernels::inference::{Choice, Method, Precision, Storage};
 use skinny_kernels::instruction_set;
 use skinny_network::write_atomically;
 
@@ -14,7 +14,7 @@ use crate::measure::Measured;
 use crate::plan::{Chooser, ConvProblem, LinearProblem};
 
 /// Kernels that measure differently have another number.
-const KERNELS: u32 = 1;
+const KERNELS: u32 = 2;
 
 /// What the file holds: choices by machine.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -123,7 +123,11 @@ impl Chooser for Tuned {
     }
 
     fn linear(&mut self, problem: &LinearProblem) -> Storage {
-        if let Some(entry) = self.layers().get(problem.name) {
+        let name = match problem.precision {
+            Precision::Single => problem.name.to_owned(),
+            Precision::Int8 => format!("{} int8", problem.name),
+        };
+        if let Some(entry) = self.layers().get(&name) {
             let mut known = problem.storages().into_iter();
             if let Some(storage) = known.find(|storage| storage.name() == entry.kernel) {
                 return storage;
@@ -135,7 +139,7 @@ impl Chooser for Tuned {
             vectors: None,
             budget: None,
         };
-        self.layers().insert(problem.name.to_owned(), entry);
+        self.layers().insert(name, entry);
         self.changed = true;
         storage
     }
@@ -163,6 +167,7 @@ mod tests {
             values,
             bias,
             relu: false,
+            precision: Precision::Single,
         }
     }
 

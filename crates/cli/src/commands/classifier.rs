@@ -17,13 +17,14 @@ pub enum Classifier {
 }
 
 impl Classifier {
-    /// The runtime with a model of a file.
-    pub fn of_file(model: &Unpacked, threads: usize) -> Result<Classifier, Failure> {
+    /// The runtime with a model of a file; linear layers by 8-bit integers if `int8`.
+    pub fn of_file(model: &Unpacked, threads: usize, int8: bool) -> Result<Classifier, Failure> {
         let graph = model.network.graph()?;
         model.preprocess.check(graph.input)?;
         let options = runtime::Options {
             threads,
             softmax: false,
+            int8,
             ..runtime::Options::default()
         };
         let preprocess = model.preprocess.clone();
@@ -31,8 +32,18 @@ impl Classifier {
         Ok(Classifier::File(Box::new(ready)))
     }
 
-    /// The engine of training with the weights of a run, for up to `batch` images at once.
-    pub fn of_run(model: Unpacked, batch: usize, threads: usize) -> Result<Classifier, Failure> {
+    /// The engine of training with the weights of a run, for up to `batch` images at once; it has no `int8`.
+    pub fn of_run(
+        model: Unpacked,
+        batch: usize,
+        threads: usize,
+        int8: bool,
+    ) -> Result<Classifier, Failure> {
+        if int8 {
+            return Err(Failure::usage(
+                "--int8 is for .skinny files; make one with `skinny export RUN --to model.skinny`",
+            ));
+        }
         let trained = Trained::new(model, batch, threads)?;
         Ok(Classifier::Run(Box::new(trained)))
     }

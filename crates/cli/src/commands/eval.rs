@@ -29,8 +29,8 @@ pub fn eval(arguments: &EvalArguments, output: Output) -> Result<(), Failure> {
     let batch = recipe.data.batch;
     let nonzeros = nonzeros(&graph, &source.model.tensors);
     let mut classifier = match source::is_skinny(&arguments.run) {
-        true => Classifier::of_file(&source.model, threads)?,
-        false => Classifier::of_run(source.model, batch, threads)?,
+        true => Classifier::of_file(&source.model, threads, arguments.int8)?,
+        false => Classifier::of_run(source.model, batch, threads, arguments.int8)?,
     };
     let preprocess = classifier.preprocess().clone();
     let predictions = Predictions::by(

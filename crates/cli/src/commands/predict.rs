@@ -16,8 +16,8 @@ pub fn predict(arguments: &PredictArguments, output: Output) -> Result<(), Failu
     let source = source::open(&arguments.run, arguments.weights, None)?;
     let input = source.model.network.input;
     let mut classifier = match source::is_skinny(&arguments.run) {
-        true => Classifier::of_file(&source.model, default_threads())?,
-        false => Classifier::of_run(source.model, 1, default_threads())?,
+        true => Classifier::of_file(&source.model, default_threads(), arguments.int8)?,
+        false => Classifier::of_run(source.model, 1, default_threads(), arguments.int8)?,
     };
     let preprocess = classifier.preprocess().clone();
     let mut logits = Vec::new();

@@ -1,9 +1,11 @@
 //! Products of a matrix and one vector: fully connected layers at batch 1, bound by the memory of the weights.
 
+mod int8;
+mod single;
+
 use std::ops::Range;
 
-use super::vector::{Eight, Vector};
-use crate::{InstructionSet, instruction_set};
+use int8::Int8;
 
 /// How the weights of a [`Linear`] layer are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,8 +37,29 @@ impl Storage {
     }
 }
 
+/// The numbers that a [`Linear`] layer computes with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// `f32` throughout.
+    #[default]
+    Single,
+    /// Weights of 8 bits with a scale per output, times inputs of 8 bits with one scale, which is found anew for every
+    /// input.
+    Int8,
+}
+
+impl Precision {
+    /// Whether a layer of so many inputs can be computed like this: the sums must not overflow.
+    pub fn can(self, columns: usize) -> bool {
+        self == Precision::Single || columns <= int8::COLUMNS
+    }
+}
+
 /// Inputs are read in groups of this size; what is behind the last one must be zeros.
 pub const GROUP: usize = 16;
+
+/// Zeros behind the last value, which a kernel may read.
+const PADDING: usize = 64;
 
 /// A fully connected layer.
 #[derive(Clone, Debug)]
@@ -46,70 +69,65 @@ pub struct Linear {
     bias: Vec<f32>,
     relu: bool,
     nonzeros: usize,
-    /// Where the values of a row begin, and behind the last one's end.
-    starts: Vec<usize>,
-    /// The kept weights, row after row, and some zeros to read behind the last one; for [`Storage::Dense`] all
-    /// weights of rows of whole groups.
-    values: Vec<f32>,
-    /// Columns of the values, for [`Storage::Gather`].
-    places: Vec<u16>,
-    /// Bits of whole groups, for [`Storage::Bitmask`].
-    masks: Vec<u16>,
+    values: Values,
+}
+
+/// The weights of a layer in its precision.
+#[derive(Clone, Debug)]
+enum Values {
+    Single(Packed<f32>),
+    Int8(Int8),
 }
 
 impl Linear {
     /// Packs weights `[bias.len(), columns]`; negative results become 0 with `relu`.
     ///
     /// # Panics
-    /// If the lengths differ, or there are more than 2^16 columns to gather.
-    pub fn new(weights: &[f32], bias: &[f32], relu: bool, storage: Storage) -> Self {
+    /// If the lengths differ, or there are too many columns for the storage or the precision.
+    pub fn new(
+        weights: &[f32],
+        bias: &[f32],
+        relu: bool,
+        storage: Storage,
+        precision: Precision,
+    ) -> Self {
         let rows = bias.len();
         assert!(rows > 0 && weights.len().is_multiple_of(rows));
         let columns = weights.len() / rows;
-        assert!(storage.can(columns));
-        let mut linear = Self {
+        assert!(storage.can(columns) && precision.can(columns));
+        let nonzeros = weights.iter().filter(|weight| **weight != 0.0).count();
+        let values = match precision {
+            Precision::Single => {
+                let mut packed = Packed::new(rows, columns, nonzeros, storage);
+                for row in weights.chunks_exact(columns) {
+                    packed.push(row, storage);
+                }
+                packed.values.extend([0.0; PADDING]);
+                Values::Single(packed)
+            }
+            Precision::Int8 => Values::Int8(Int8::new(weights, [rows, columns], nonzeros, storage)),
+        };
+        Self {
             storage,
             columns,
             bias: bias.to_vec(),
             relu,
-            nonzeros: weights.iter().filter(|weight| **weight != 0.0).count(),
-            starts: vec![0],
-            values: Vec::new(),
-            places: Vec::new(),
-            masks: Vec::new(),
-        };
-        for row in weights.chunks_exact(columns) {
-            match storage {
-                Storage::Dense => {
-                    linear.values.extend(row);
-                    let length = linear.values.len().next_multiple_of(GROUP);
-                    linear.values.resize(length, 0.0);
-                }
-                Storage::Gather | Storage::Bitmask => {
-                    linear
-                        .values
-                        .extend(row.iter().filter(|value| **value != 0.0));
-                }
-            }
-            if storage == Storage::Gather {
-                let kept = row.iter().zip(0..).filter(|(value, _)| **value != 0.0);
-                linear.places.extend(kept.map(|(_, place): (_, u16)| place));
-            }
-            if storage == Storage::Bitmask {
-                linear.masks.extend(row.chunks(GROUP).map(|group| {
-                    let bits = group.iter().enumerate();
-                    bits.fold(0, |mask, (i, value)| mask | u16::from(*value != 0.0) << i)
-                }));
-            }
-            linear.starts.push(linear.values.len());
+            nonzeros,
+            values,
         }
-        linear.values.extend([0.0; GROUP]);
-        linear
     }
 
     /// How it is stored.
     pub fn storage(&self) -> Storage {
         self.storage
+    }
+
+    /// What it computes with.
+    pub fn precision(&self) -> Precision {
+        match self.values {
+            Values::Single(_) => Precision::Single,
+            Values::Int8(_) => Precision::Int8,
+        }
     }
 
     /// Outputs.
@@ -129,145 +147,111 @@ impl Linear {
 
     /// Bytes of the packed weights, all of which one product reads.
     pub fn bytes(&self) -> usize {
-        4 * self.values.len() + 2 * (self.places.len() + self.masks.len())
+        match &self.values {
+            Values::Single(packed) => packed.bytes(),
+            Values::Int8(int8) => int8.bytes(),
+        }
+    }
+
+    /// Values that [`Self::run`] needs to itself.
+    pub fn scratch_len(&self) -> usize {
+        match &self.values {
+            Values::Single(_) => 0,
+            Values::Int8(_) => int8::scratch_len(self.columns),
+        }
     }
 
     /// Some outputs; `input` has whole groups, `output` one value per row.
     ///
     /// # Panics
-    /// If a slice has another length.
-    pub fn run(&self, rows: Range<usize>, input: &[f32], output: &mut [f32]) {
+    /// If a slice has another length, or the scratch is too short.
+    pub fn run(&self, rows: Range<usize>, input: &[f32], output: &mut [f32], scratch: &mut [f32]) {
         assert_eq!(input.len(), self.columns.next_multiple_of(GROUP));
         assert!(rows.end <= self.rows() && output.len() == rows.len());
-        // SAFETY: the lengths were just checked, and the instructions are those of this processor.
+        // SAFETY: the rows exist, and the length of the input was just checked.
         unsafe {
-            match instruction_set() {
-                #[cfg(target_arch = "x86_64")]
-                InstructionSet::Avx512 => avx512(self, rows, input, output),
-                #[cfg(target_arch = "x86_64")]
-                InstructionSet::Avx2 => avx2(self, rows, input, output),
-                _ => products::<Eight>(self, rows, input, output),
+            match &self.values {
+                Values::Single(packed) => {
+                    single::run(packed, self.storage, rows.clone(), input, output);
+                }
+                Values::Int8(int8) => {
+                    int8.run(self.storage, rows.clone(), input, output, scratch);
+                }
             }
+        }
+        for (output, bias) in output.iter_mut().zip(&self.bias[rows]) {
+            let sum = *output + bias;
+            *output = if self.relu && sum < 0.0 { 0.0 } else { sum };
         }
     }
 }
 
-/// # Safety
-/// As [`products`], with AVX-512.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,popcnt")]
-unsafe fn avx512(linear: &Linear, rows: Range<usize>, input: &[f32], output: &mut [f32]) {
-    // SAFETY: as promised by the caller.
-    unsafe { products::<std::arch::x86_64::__m512>(linear, rows, input, output) }
+/// Rows of weights in one of the ways to store them.
+#[derive(Clone, Debug)]
+struct Packed<T> {
+    /// Where the values of a row begin, and behind the last one's end.
+    starts: Vec<usize>,
+    /// The kept weights, row after row, and some zeros to read behind the last one; for [`Storage::Dense`] all
+    /// weights of rows of whole groups.
+    values: Vec<T>,
+    /// Columns of the values, for [`Storage::Gather`].
+    places: Vec<u16>,
+    /// Bits of whole groups, for [`Storage::Bitmask`].
+    masks: Vec<u16>,
 }
 
-/// # Safety
-/// As [`products`], with AVX2.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,popcnt")]
-unsafe fn avx2(linear: &Linear, rows: Range<usize>, input: &[f32], output: &mut [f32]) {
-    // SAFETY: as promised by the caller.
-    unsafe { products::<std::arch::x86_64::__m256>(linear, rows, input, output) }
-}
-
-/// # Safety
-/// The rows exist, `input` has whole groups of columns, and the processor has the instructions of `V`.
-#[inline(always)]
-unsafe fn products<V: Vector>(
-    linear: &Linear,
-    rows: Range<usize>,
-    input: &[f32],
-    output: &mut [f32],
-) {
-    for (row, output) in rows.zip(output) {
-        // SAFETY: as promised by the caller.
-        let sum = unsafe {
-            match linear.storage {
-                Storage::Dense => dense::<V>(linear, row, input),
-                Storage::Gather => gather(linear, row, input),
-                Storage::Bitmask => bitmask::<V>(linear, row, input),
-            }
+impl<T: Copy + Default + PartialEq> Packed<T> {
+    /// No row yet, but room for all of them and what is read behind the last one.
+    fn new(rows: usize, columns: usize, nonzeros: usize, storage: Storage) -> Self {
+        let groups = rows * columns.div_ceil(GROUP);
+        let (values, places, masks) = match storage {
+            Storage::Dense => (groups * GROUP, 0, 0),
+            Storage::Gather => (nonzeros, nonzeros, 0),
+            Storage::Bitmask => (nonzeros, 0, groups),
         };
-        let sum = sum + linear.bias[row];
-        *output = if linear.relu && sum < 0.0 { 0.0 } else { sum };
+        let mut starts = Vec::with_capacity(rows + 1);
+        starts.push(0);
+        Self {
+            starts,
+            values: Vec::with_capacity(values + PADDING),
+            places: Vec::with_capacity(places),
+            masks: Vec::with_capacity(masks),
+        }
     }
-}
 
-/// # Safety
-/// As [`products`].
-#[inline(always)]
-unsafe fn dense<V: Vector>(linear: &Linear, row: usize, input: &[f32]) -> f32 {
-    let values = &linear.values[linear.starts[row]..linear.starts[row + 1]];
-    assert!(values.len() == input.len());
-    const SUMS: usize = 4;
-    // SAFETY: both slices have whole groups, which are whole vectors.
-    unsafe {
-        let mut sums = [V::splat(0.0); SUMS];
-        let mut at = 0;
-        while at + SUMS * V::LANES <= values.len() {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                let at = at + i * V::LANES;
-                let left = V::load(values.as_ptr().add(at));
-                *sum = sum.multiply_add(left, V::load(input.as_ptr().add(at)));
+    /// Adds a row.
+    fn push(&mut self, row: &[T], storage: Storage) {
+        match storage {
+            Storage::Dense => {
+                self.values.extend_from_slice(row);
+                let length = self.values.len().next_multiple_of(GROUP);
+                self.values.resize(length, T::default());
             }
-            at += SUMS * V::LANES;
-        }
-        while at < values.len() {
-            let left = V::load(values.as_ptr().add(at));
-            sums[0] = sums[0].multiply_add(left, V::load(input.as_ptr().add(at)));
-            at += V::LANES;
-        }
-        sums[0].add(sums[1]).add(sums[2].add(sums[3])).total()
-    }
-}
-
-/// # Safety
-/// As [`products`].
-#[inline(always)]
-unsafe fn gather(linear: &Linear, row: usize, input: &[f32]) -> f32 {
-    let range = linear.starts[row]..linear.starts[row + 1];
-    let (values, places) = (&linear.values[range.clone()], &linear.places[range]);
-    let mut sums = [0.0; 8];
-    let (value_groups, value_rest) = values.as_chunks::<8>();
-    let (place_groups, place_rest) = places.as_chunks::<8>();
-    // SAFETY: every place is a column, and the input has as many.
-    let at = |place: u16| unsafe { *input.get_unchecked(usize::from(place)) };
-    for (values, places) in value_groups.iter().zip(place_groups) {
-        for i in 0..8 {
-            sums[i] += values[i] * at(places[i]);
-        }
-    }
-    for (i, (value, place)) in value_rest.iter().zip(place_rest).enumerate() {
-        sums[i] += value * at(*place);
-    }
-    let [a, b, c, d, e, f, g, h] = sums;
-    ((a + b) + (c + d)) + ((e + f) + (g + h))
-}
-
-/// # Safety
-/// As [`products`].
-#[inline(always)]
-unsafe fn bitmask<V: Vector>(linear: &Linear, row: usize, input: &[f32]) -> f32 {
-    let groups = input.len() / GROUP;
-    let masks = &linear.masks[row * groups..(row + 1) * groups];
-    let parts = GROUP / V::LANES;
-    let bits = u32::MAX >> (32 - V::LANES as u32);
-    // SAFETY: a vector's worth of values can be read behind the last one; the input has a group per mask.
-    unsafe {
-        let mut value = linear.values.as_ptr().add(linear.starts[row]);
-        let mut from = input.as_ptr();
-        let mut sums = [V::splat(0.0); 4];
-        for (group, mask) in masks.iter().enumerate() {
-            for part in 0..parts {
-                let mask = u32::from(*mask) >> (part * V::LANES) & bits;
-                let weights = V::expand(value, mask);
-                let sum = &mut sums[(group * parts + part) % 4];
-                *sum = sum.multiply_add(weights, V::load(from));
-                value = value.add(mask.count_ones() as usize);
-                from = from.add(V::LANES);
+            Storage::Gather | Storage::Bitmask => {
+                for (group, at) in row.chunks(GROUP).zip((0..).step_by(GROUP)) {
+                    // What is not kept is written too, and then written over: no branch to mispredict.
+                    let (mut values, mut places) = ([T::default(); GROUP], [0; GROUP]);
+                    let (mut mask, mut length) = (0, 0);
+                    for (i, value) in group.iter().enumerate() {
+                        let kept = *value != T::default();
+                        values[length] = *value;
+                        places[length] = (at + i) as u16;
+                        mask |= u16::from(kept) << i;
+                        length += usize::from(kept);
+                    }
+                    self.values.extend_from_slice(&values[..length]);
+                    match storage {
+                        Storage::Gather => self.places.extend_from_slice(&places[..length]),
+                        _ => self.masks.push(mask),
+                    }
+                }
             }
         }
-        sums[0].add(sums[1]).add(sums[2].add(sums[3])).total()
+        self.starts.push(self.values.len());
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<T>() * self.values.len() + 2 * (self.places.len() + self.masks.len())
     }
 }
 
@@ -310,15 +294,15 @@ mod tests {
                 input.resize(columns.next_multiple_of(GROUP), 0.0);
                 for storage in Storage::ALL {
                     for relu in [false, true] {
-                        let linear = Linear::new(&weights, &bias, relu, storage);
+                        let linear = Linear::new(&weights, &bias, relu, storage, Precision::Single);
                         let mut output = vec![f32::NAN; rows];
-                        linear.run(0..rows, &input, &mut output);
+                        linear.run(0..rows, &input, &mut output, &mut []);
                         let cut = |value: &f64| if relu { value.max(0.0) } else { *value };
                         let expected: Vec<f64> = expected.iter().map(cut).collect();
                         let what = format!("{storage:?} [{rows}, {columns}] density {density}");
                         assert_close(&output, &expected, &what);
                         let mut one = [f32::NAN];
-                        linear.run(rows - 1..rows, &input, &mut one);
+                        linear.run(rows - 1..rows, &input, &mut one, &mut []);
                         assert_eq!(one[0].to_bits(), output[rows - 1].to_bits(), "{what}");
                     }
                 }

@@ -21,7 +21,7 @@ mod vector;
 
 pub use convolution::{Choice, Convolution, Input, Method, Weights};
 pub use layout::{Lines, Plane, Window};
-pub use linear::{GROUP, Linear, Storage};
+pub use linear::{GROUP, Linear, Precision, Storage};
 pub use memory::Aligned;
 pub use pointwise::Normalization;
 pub use pool::{Pool, PoolKind};

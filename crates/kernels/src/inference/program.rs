@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::convolution::Convolution;
 use super::layout::{Lines, Plane};
-use super::linear::{GROUP, Linear};
+use super::linear::{GROUP, Linear, Precision};
 use super::memory::{Aligned, Memory};
 use super::pointwise::{self, Normalization};
 use super::pool::{self, Pool};
@@ -199,7 +199,13 @@ impl Step {
             Step::Normalize { .. } => "normalize",
             Step::Flatten { .. } => "flatten",
             Step::Unflatten { .. } => "unflatten",
-            Step::Linear { linear, .. } => linear.storage().name(),
+            Step::Linear { linear, .. } => {
+                let precision = match linear.precision() {
+                    Precision::Single => "",
+                    Precision::Int8 => ", int8",
+                };
+                return format!("{}{precision}", linear.storage().name());
+            }
             Step::Softmax { .. } => "softmax",
             Step::Relu { .. } => "relu",
         };
@@ -261,6 +267,7 @@ impl Step {
                         .scratch_len(&from.plane, pooled)
                         .max(lines.scratch_len())
             }
+            Step::Linear { linear, .. } => linear.scratch_len(),
             _ => 0,
         }
     }
@@ -358,7 +365,7 @@ impl Step {
                 Step::Linear { from, linear, to } => {
                     let rows = share(linear.rows());
                     let output = memory.write(to.start + rows.start..to.start + rows.end);
-                    linear.run(rows.clone(), memory.read(from.clone()), output);
+                    linear.run(rows.clone(), memory.read(from.clone()), output, scratch);
                     if rows.end == linear.rows() {
                         memory.write(to.start + rows.end..to.end).fill(0.0);
                     }

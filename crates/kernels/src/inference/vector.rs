@@ -63,6 +63,18 @@ pub(super) trait Vector: Copy {
     unsafe fn multiply_add(self, a: Self, b: Self) -> Self;
 }
 
+/// Brings what is at `from` into the first-level cache; any address will do.
+#[inline(always)]
+pub(super) fn prefetch<T>(from: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction, and it faults on no address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
 /// Eight lanes of whatever the target guarantees: two NEON or SSE2 registers, or plain numbers.
 #[derive(Clone, Copy)]
 pub(super) struct Eight([f32; 8]);

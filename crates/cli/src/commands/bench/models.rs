@@ -80,6 +80,7 @@ fn options(arguments: &BenchArguments, threads: usize) -> Options {
     Options {
         threads,
         tune: arguments.tune,
+        int8: arguments.int8,
         ..Options::default()
     }
 }
@@ -142,7 +143,7 @@ impl<'a> Bench<'a> {
             peer.run(batch, 1, &input, Some(&output))?;
             let difference = difference(&output, &results)?;
             // int8 differs by what it rounds away; that is said, and is no reason not to compare.
-            let rounds = peer.peer == Peer::OnnxruntimeInt8;
+            let rounds = self.options.int8 || peer.peer == Peer::OnnxruntimeInt8;
             if difference > AGREEMENT && !rounds {
                 return Err(Failure::data(format!(
                     "the outputs of {} differ by {difference:.1e} of the largest; nothing was compared",
@@ -180,6 +181,7 @@ impl<'a> Bench<'a> {
         result.insert("model".into(), json!(self.subject.name));
         result.insert("batch".into(), json!(batch));
         result.insert("threads".into(), json!(self.options.threads));
+        result.insert("int8".into(), json!(self.options.int8));
         result.append(&mut own.json(batch));
         let rate = |macs: u64| 2.0 * macs as f64 * batch as f64 / own.median();
         let (dense, real) = (rate(self.model.macs()), rate(self.subject.real_macs));

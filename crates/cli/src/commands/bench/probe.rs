@@ -30,6 +30,9 @@ pub fn ask(file: &Path, batch: usize, options: &Options) -> Result<Value, Failur
     if options.tune {
         command.arg("--tune");
     }
+    if options.int8 {
+        command.arg("--int8");
+    }
     let told = command.arg(file).output();
     let told = told.map_err(|error| wrong(error.to_string()))?;
     let text = String::from_utf8_lossy(&told.stdout);

@@ -1,0 +1,178 @@
+//! Products of `f32` weights.
+
+use std::ops::Range;
+
+use super::{GROUP, Packed, Storage};
+use crate::inference::vector::{Eight, Vector, prefetch};
+use crate::{InstructionSet, instruction_set};
+
+/// Weights are fetched so many ahead of their use: the processor's own prefetching is late for short rows.
+const AHEAD: usize = 256;
+
+/// Products of some rows with the input, of whole groups.
+///
+/// # Safety
+/// The rows exist and were packed by `storage`, and `input` has a value for every column, in whole groups.
+pub(super) unsafe fn run(
+    packed: &Packed<f32>,
+    storage: Storage,
+    rows: Range<usize>,
+    input: &[f32],
+    output: &mut [f32],
+) {
+    // SAFETY: as promised by the caller, and the instructions are those of this processor.
+    unsafe {
+        match instruction_set() {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512 => avx512(packed, storage, rows, input, output),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => avx2(packed, storage, rows, input, output),
+            _ => products::<Eight>(packed, storage, rows, input, output),
+        }
+    }
+}
+
+/// # Safety
+/// As [`products`], with AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,popcnt")]
+unsafe fn avx512(
+    packed: &Packed<f32>,
+    storage: Storage,
+    rows: Range<usize>,
+    input: &[f32],
+    output: &mut [f32],
+) {
+    // SAFETY: as promised by the caller.
+    unsafe { products::<std::arch::x86_64::__m512>(packed, storage, rows, input, output) }
+}
+
+/// # Safety
+/// As [`products`], with AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,popcnt")]
+unsafe fn avx2(
+    packed: &Packed<f32>,
+    storage: Storage,
+    rows: Range<usize>,
+    input: &[f32],
+    output: &mut [f32],
+) {
+    // SAFETY: as promised by the caller.
+    unsafe { products::<std::arch::x86_64::__m256>(packed, storage, rows, input, output) }
+}
+
+/// # Safety
+/// The rows exist, `input` has whole groups of columns, and the processor has the instructions of `V`.
+#[inline(always)]
+unsafe fn products<V: Vector>(
+    packed: &Packed<f32>,
+    storage: Storage,
+    rows: Range<usize>,
+    input: &[f32],
+    output: &mut [f32],
+) {
+    for (row, output) in rows.zip(output) {
+        // SAFETY: as promised by the caller.
+        *output = unsafe {
+            match storage {
+                Storage::Dense => dense::<V>(packed, row, input),
+                Storage::Gather => gather(packed, row, input),
+                Storage::Bitmask => bitmask::<V>(packed, row, input),
+            }
+        };
+    }
+}
+
+/// # Safety
+/// As [`products`].
+#[inline(always)]
+unsafe fn dense<V: Vector>(packed: &Packed<f32>, row: usize, input: &[f32]) -> f32 {
+    let values = &packed.values[packed.starts[row]..packed.starts[row + 1]];
+    assert!(values.len() == input.len());
+    const SUMS: usize = 4;
+    // SAFETY: both slices have whole groups, which are whole vectors.
+    unsafe {
+        let mut sums = [V::splat(0.0); SUMS];
+        let mut at = 0;
+        while at + SUMS * V::LANES <= values.len() {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let at = at + i * V::LANES;
+                let left = V::load(values.as_ptr().add(at));
+                *sum = sum.multiply_add(left, V::load(input.as_ptr().add(at)));
+            }
+            at += SUMS * V::LANES;
+        }
+        while at < values.len() {
+            let left = V::load(values.as_ptr().add(at));
+            sums[0] = sums[0].multiply_add(left, V::load(input.as_ptr().add(at)));
+            at += V::LANES;
+        }
+        sums[0].add(sums[1]).add(sums[2].add(sums[3])).total()
+    }
+}
+
+/// # Safety
+/// As [`products`].
+#[inline(always)]
+unsafe fn gather(packed: &Packed<f32>, row: usize, input: &[f32]) -> f32 {
+    let range = packed.starts[row]..packed.starts[row + 1];
+    let (values, places) = (&packed.values[range.clone()], &packed.places[range]);
+    let mut sums = [0.0; 8];
+    let (value_groups, value_rest) = values.as_chunks::<8>();
+    let (place_groups, place_rest) = places.as_chunks::<8>();
+    // SAFETY: every place is a column, and the input has as many.
+    let at = |place: u16| unsafe { *input.get_unchecked(usize::from(place)) };
+    for (values, places) in value_groups.iter().zip(place_groups) {
+        prefetch(values.as_ptr().wrapping_add(AHEAD));
+        prefetch(places.as_ptr().wrapping_add(AHEAD));
+        for i in 0..8 {
+            sums[i] += values[i] * at(places[i]);
+        }
+    }
+    for (i, (value, place)) in value_rest.iter().zip(place_rest).enumerate() {
+        sums[i] += value * at(*place);
+    }
+    let [a, b, c, d, e, f, g, h] = sums;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
+}
+
+/// # Safety
+/// As [`products`].
+#[inline(always)]
+unsafe fn bitmask<V: Vector>(packed: &Packed<f32>, row: usize, input: &[f32]) -> f32 {
+    const SUMS: usize = 4;
+    let groups = input.len() / GROUP;
+    let masks = &packed.masks[row * groups..(row + 1) * groups];
+    let bits = u32::MAX >> (32 - V::LANES as u32);
+    // SAFETY: a vector's worth of values can be read behind the last one; the input has a group per mask.
+    unsafe {
+        let mut value = packed.values.as_ptr().add(packed.starts[row]);
+        let mut from = input.as_ptr();
+        let mut sums = [V::splat(0.0); SUMS];
+        // Sum `i` takes vector `i` of the masks that begin at the first of `masks`.
+        let mut take = |masks: &[u16], i: usize| {
+            let first = i * V::LANES;
+            let mask = u32::from(masks[first / GROUP]) >> (first % GROUP) & bits;
+            let weights = V::expand(value, mask);
+            sums[i] = sums[i].multiply_add(weights, V::load(from));
+            value = value.add(mask.count_ones() as usize);
+            from = from.add(V::LANES);
+            value
+        };
+        let whole = masks.chunks_exact(SUMS * V::LANES / GROUP);
+        let rest = whole.remainder();
+        for masks in whole {
+            for i in 0..SUMS {
+                let value = take(masks, i);
+                if i == 0 {
+                    prefetch(value.wrapping_add(AHEAD));
+                }
+            }
+        }
+        for i in 0..rest.len() * GROUP / V::LANES {
+            take(rest, i);
+        }
+        sums[0].add(sums[1]).add(sums[2].add(sums[3])).total()
+    }
+}
