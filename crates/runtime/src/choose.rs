@@ -144,8 +144,8 @@ fn linear_cycles(matrix: &Matrix, storage: Storage, instructions: InstructionSet
     };
     // Cycles of arithmetic per weight, with all of them or with a bit for each.
     let (multiply, unpack) = match (matrix.precision, instructions) {
-        (Precision::Single, InstructionSet::Avx512) => (0.13, 0.16),
-        (Precision::Single, InstructionSet::Avx2) => (0.27, 0.38),
+        (Precision::Single, InstructionSet::Avx512) => (0.1, 0.16),
+        (Precision::Single, InstructionSet::Avx2) => (0.19, 0.38),
         (Precision::Single, InstructionSet::Baseline) => (0.5, 2.0),
         (Precision::Int8, InstructionSet::Avx512) => (0.03, 0.06),
         (Precision::Int8, InstructionSet::Avx2) => (0.08, 0.2),
@@ -156,12 +156,8 @@ fn linear_cycles(matrix: &Matrix, storage: Storage, instructions: InstructionSet
         Storage::Bitmask => (value * kept + weights / 8.0, unpack * weights, 16.0),
         Storage::Gather => ((value + 2.0) * kept, kept, 24.0),
     };
-    // Bytes per cycle from the second-level cache, the third, and memory.
-    let bandwidth = match bytes {
-        small if small < 256e3 => 16.0,
-        medium if medium < 8e6 => 8.0,
-        _ => 5.3,
-    };
+    // Bytes per cycle from caches, and from memory.
+    let bandwidth = if bytes < 6e6 { 20.0 } else { 5.3 };
     work.max(bytes / bandwidth) + row * matrix.rows as f64
 }
 
@@ -197,5 +193,7 @@ mod tests {
         // A matrix in the cache whose rows are short is not worth the effort.
         assert_eq!(chosen(10, 64, 0.25), Storage::Dense);
         assert_eq!(chosen(10, 500, 0.1), few);
+        let fc1 = [0.5, 0.25, 0.1].map(|density| chosen(500, 800, density));
+        assert_eq!(fc1, [Storage::Dense, Storage::Dense, few]);
     }
 }

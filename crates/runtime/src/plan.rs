@@ -1,8 +1,8 @@
 //! From folded layers to a program: layouts, kernels, chains and places in memory.
 
 use skinny_kernels::inference::{
-    Chain, Choice, Convolution, GROUP, Input, Linear, Lines, Normalization, Plane, Pool, PoolKind,
-    Precision, Program, Region, Step, Storage, Weights, Window,
+    BAND, Chain, Choice, Convolution, GROUP, Input, Linear, Lines, Normalization, Plane, Pool,
+    PoolKind, Precision, Program, Region, Step, Storage, Weights, Window,
 };
 use skinny_kernels::{InstructionSet, instruction_set};
 use skinny_network::Operation;
@@ -398,8 +398,10 @@ impl Planner<'_> {
                 lanes,
             };
             let choice = self.chooser.convolution(&problem);
-            // The pieces of a chain are shared among threads as pieces of the image.
-            let parts = if chain.len() == 1 { self.parts } else { 1 };
+            let rows = weights.bias.len();
+            let channels =
+                chain.len() == 1 && shares_channels(rows, to_plane.vectors(), self.parts);
+            let parts = if channels { self.parts } else { 1 };
             convolutions.push(problem.pack(choice, parts));
         }
         let last = chain.end - 1;
@@ -588,6 +590,17 @@ const CHUNK: usize = 12;
 /// Pieces from which on an image is large.
 const LARGE: usize = 4;
 
+/// Whether `parts` threads share the output channels of a convolution, or else the vectors of its image: what leaves
+/// less idle, where pieces of a few vectors cost more than their share.
+fn shares_channels(rows: usize, vectors: usize, parts: usize) -> bool {
+    let used = |items: usize| items as f64 / (items.div_ceil(parts) * parts) as f64;
+    let bands = rows.div_ceil(BAND);
+    let channels = used(bands) * rows as f64 / (bands * BAND) as f64;
+    let speed = |vectors: usize| vectors as f64 / (vectors as f64 + 1.5);
+    let pieces = used(vectors) * speed(vectors.div_ceil(parts)) / speed(vectors);
+    channels >= pieces
+}
+
 fn region(value: Value, starts: &[usize]) -> Region {
     match value.form {
         Form::Image(plane) => Region {
@@ -614,5 +627,21 @@ fn window(layer: &Layer) -> Window {
         kernel: conv.kernel,
         stride: conv.stride,
         padding: conv.padding,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_share_channels_where_there_are_enough() {
+        assert!(shares_channels(192, 32, 2) && shares_channels(96, 1024, 4));
+        assert!(shares_channels(64, 8, 2), "pieces of four vectors are slow");
+        assert!(
+            !shares_channels(16, 128, 2),
+            "twelve channels and four would be uneven"
+        );
+        assert!(!shares_channels(10, 8, 2) && !shares_channels(10, 8, 16));
     }
 }

@@ -377,8 +377,11 @@ struct Target<'a> {
     bias: &'a [f32],
 }
 
-/// Splits the rows into at most `parts` with about as many weights; cuts are at multiples of twelve, so that
-/// rows are grouped the same way for any number of parts.
+/// Output channels that threads do not divide: a multiple of the rows of every method, so that rows are grouped the same
+/// way for any number of parts.
+pub const BAND: usize = 12;
+
+/// Splits the rows into at most `parts` with about as many weights; cuts are at whole bands.
 fn split(columns: &Columns, method: Method, parts: usize) -> Vec<Range<usize>> {
     let rows = columns.rows();
     let weight = |row: usize| match method {
@@ -395,7 +398,7 @@ fn split(columns: &Columns, method: Method, parts: usize) -> Vec<Range<usize>> {
     for row in 0..rows {
         sum += weight(row);
         let end = row + 1;
-        let full = end.is_multiple_of(12) && sum * parts >= total * (pieces.len() + 1);
+        let full = end.is_multiple_of(BAND) && sum * parts >= total * (pieces.len() + 1);
         if full || end == rows {
             pieces.push(start..end);
             start = end;

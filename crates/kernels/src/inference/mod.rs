@@ -19,7 +19,7 @@ mod rows;
 mod table;
 mod vector;
 
-pub use convolution::{Choice, Convolution, Input, Method, Weights};
+pub use convolution::{BAND, Choice, Convolution, Input, Method, Weights};
 pub use layout::{Lines, Plane, Window};
 pub use linear::{GROUP, Linear, Precision, Storage};
 pub use memory::Aligned;

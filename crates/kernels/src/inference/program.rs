@@ -33,7 +33,8 @@ impl Region {
 
 /// One or more convolutions that follow each other, all but the first of them 1×1.
 ///
-/// More than one is run piece by piece of the image, so that what is between them stays in the cache.
+/// More than one is run piece by piece of the image, so that what is between them stays in the cache. Threads share
+/// the vectors of the image, but the output channels of one convolution that was packed for several threads.
 #[derive(Clone, Debug)]
 pub struct Chain {
     /// The convolutions; all but the first read planes of [`Chain::between`].
@@ -424,7 +425,7 @@ unsafe fn convolve(
         .convolutions
         .split_last()
         .expect("a chain has convolutions");
-    if inner.is_empty() {
+    if inner.is_empty() && last.pieces().len() > 1 {
         // SAFETY: the pieces of the parts are disjoint channels.
         unsafe {
             last.run(
@@ -438,11 +439,22 @@ unsafe fn convolve(
         return;
     }
     let vectors = to.plane.vectors();
-    let chunks = vectors.div_ceil(chain.chunk);
+    let (begin, end) = (part * vectors / parts, (part + 1) * vectors / parts);
+    if inner.is_empty() {
+        // SAFETY: the parts are disjoint vectors of every channel.
+        unsafe {
+            let target = output.add(begin * lanes);
+            last.run(last.pieces(), begin..end, input, target, stride);
+        }
+        return;
+    }
+    let length = end - begin;
+    let chunks = length.div_ceil(chain.chunk);
     let half = scratch.len() / 2;
     let (mut now, mut next) = scratch.split_at_mut(half);
-    for chunk in part * chunks / parts..(part + 1) * chunks / parts {
-        let (from, end) = (chunk * vectors / chunks, (chunk + 1) * vectors / chunks);
+    for chunk in 0..chunks {
+        let border = |chunk: usize| begin + chunk * length / chunks;
+        let (from, end) = (border(chunk), border(chunk + 1));
         for (at, convolution) in inner.iter().enumerate() {
             let between = Chain::between(convolution.rows(), chain.chunk, lanes);
             let target = next[..between.len()].as_mut_ptr();

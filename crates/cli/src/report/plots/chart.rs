@@ -194,7 +194,7 @@ impl Chart {
                 chart
                     .canvas
                     .text((at, bottom + 18.0), &text, SIZE, Anchor::Middle, ink::MUTED);
-                free = at + half + 6.0;
+                free = at + half + 14.0;
             }
         }
         chart
