@@ -27,17 +27,20 @@ CASES = {
     "nin-int8": ("nin-cifar10", "0.25,0.1,0.05", 1, [INT8]),
     "nin-64": ("nin-cifar10", ALL, 64, [ORT]),
     "alexnet-fc": (RESULTS / "alexnet-fc.toml", ALL, 1, [ORT]),
+    "alexnet-fc-int8": (RESULTS / "alexnet-fc.toml", ALL, 1, [ORT]),
     "resnet20": ("resnet20", "1,0.25,0.1", 1, [ORT]),
     "alexnet": ("alexnet", "1,0.25,0.1", 1, [ORT]),
     "lenet5": (None, None, 1, [ORT]),
 }
+OPTIONS = {"alexnet-fc-int8": ["--int8"]}
 LAYERS = {
     "nin-layers": ("nin-cifar10", ALL),
-    "alexnet-fc-layers": (RESULTS / "alexnet-fc.toml", "0.5,0.25,0.1,0.05"),
+    "alexnet-fc-layers": (RESULTS / "alexnet-fc.toml", ALL),
+    "alexnet-fc-int8-layers": (RESULTS / "alexnet-fc.toml", ALL),
     "resnet20-layers": ("resnet20", "0.25,0.1"),
     "alexnet-layers": ("alexnet", "0.25,0.1"),
 }
-NAMES = {"alexnet-fc": "AlexNet fc6–fc8", "lenet5": "LeNet-5, 10x by IHT"}
+NAMES = {"alexnet-fc": "AlexNet fc6–fc8", "alexnet-fc-int8": "AlexNet fc6–fc8, ours int8", "lenet5": "LeNet-5, 10x by IHT"}
 END = "<!-- the end of what scripts/compare_inference_speed.py writes -->"
 
 
@@ -57,6 +60,7 @@ def measure(arguments, case, densities, threads):
     if model is None:
         raise SystemExit("name a finished run of mnist-lenet5-iht-10x with --lenet5")
     more = ["--batch", batch, "--threads", threads, "--against", ",".join(against), "--seconds", arguments.seconds]
+    more += OPTIONS.get(case, [])
     if own:
         more += ["--density", densities or own]
     found = bench(arguments.skinny, arguments.venv / "bin" / "python", model, more)
@@ -73,6 +77,7 @@ def measure_layers(arguments, case, densities):
     model, own = LAYERS[case]
     asked = densities or own
     more = ["--density", asked, "--threads", 1, "--seconds", 0, "--layers"]
+    more += OPTIONS.get(case.removesuffix("-layers"), [])
     density = iter(asked.split(","))
     for result in bench(arguments.skinny, arguments.venv / "bin" / "python", model, more):
         if result["event"] == "bench":

@@ -1,12 +1,13 @@
 //! A small pool of threads with a cheap hand-over: everyone starts with an equal share and helps the others with theirs.
 //!
 //! A training step hands work over a dozen times in a few milliseconds, so workers wait for the next
-//! job by spinning for a few microseconds before they sleep.
+//! job by spinning for a few microseconds before they sleep. A worker that comes late, because it slept or another
+//! program has its core, finds that the others have done its share: nobody waits for it.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::{JoinHandle, Thread};
 
@@ -32,11 +33,9 @@ struct Job {
 }
 
 struct Shared {
-    /// Number of jobs handed over so far; a change tells the workers that `job` is a new one.
-    generation: AtomicUsize,
+    /// Who may take part in which job.
+    entry: Entry,
     job: UnsafeCell<Option<Job>>,
-    /// Workers that have not finished the current job.
-    unfinished: AtomicUsize,
     asleep: Vec<AtomicBool>,
     /// What is left of each thread's share.
     shares: Vec<Share>,
@@ -44,9 +43,9 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is written only by the holder of `Threads::busy` while `unfinished` is zero, that is while
-// no worker reads it, and is published to the workers by the release store to `generation`. The closure
-// behind `run` is `Sync`, and lives until `unfinished` is zero again.
+// SAFETY: `job` is written only by the holder of `Threads::busy` while the entry is closed and nobody is inside, that
+// is while no worker reads it, and is published to the workers by the opening. The closure behind `run` is `Sync`,
+// and lives until the entry is closed and everybody has left.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer in `job` is only used while its closure is borrowed by `Threads::run`.
 unsafe impl Send for Shared {}
@@ -58,9 +57,8 @@ impl Threads {
     pub fn new(count: usize) -> Self {
         let wanted = count.max(1) - 1;
         let shared = Arc::new(Shared {
-            generation: AtomicUsize::new(0),
+            entry: Entry::default(),
             job: UnsafeCell::new(None),
-            unfinished: AtomicUsize::new(0),
             asleep: (0..wanted).map(|_| AtomicBool::new(false)).collect(),
             shares: (0..=wanted).map(|_| Share::default()).collect(),
             stop: AtomicBool::new(false),
@@ -154,28 +152,26 @@ impl Threads {
         });
     }
 
-    /// Runs `job` on every thread, the caller included, and waits for all; the caller holds `busy`.
+    /// Runs `job` on the caller and on the workers that come before the caller has finished it; the caller holds `busy`.
     fn run(&self, job: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
         let pointer: *const (dyn Fn(usize) + Sync + '_) = job;
-        // SAFETY: only the lifetime changes; the pointer is not used after this function, which waits for
-        // every worker before it returns or unwinds.
+        // SAFETY: only the lifetime changes; the pointer is not used after this function, which closes the entry and
+        // waits for everybody inside before it returns or unwinds.
         let run: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(pointer) };
-        // SAFETY: `busy` is held and `unfinished` is zero, so nobody else looks at `job`.
+        // SAFETY: `busy` is held, the entry is closed and nobody is inside, so nobody else looks at `job`.
         unsafe {
             *shared.job.get() = Some(Job {
                 run,
                 caller: std::thread::current(),
             })
         };
-        shared
-            .unfinished
-            .store(self.workers.len(), Ordering::Relaxed);
-        shared.generation.fetch_add(1, Ordering::SeqCst);
+        shared.entry.open();
         self.wake();
         let own = catch_unwind(AssertUnwindSafe(|| job(0)));
+        shared.entry.close();
         let mut spins = 0;
-        while shared.unfinished.load(Ordering::Acquire) != 0 {
+        while !shared.entry.is_empty() {
             if spins < SPINS {
                 spins += 1;
                 std::hint::spin_loop();
@@ -225,28 +221,28 @@ impl std::fmt::Debug for Threads {
 impl Shared {
     fn work(&self, worker: usize) {
         let mut seen = 0;
-        while self.wait(worker, seen) {
-            seen += 1;
-            // SAFETY: the generation changed and this worker has not finished yet, so the caller does not
-            // write `job` and keeps the closure alive.
+        while self.enter(worker, &mut seen) {
+            // SAFETY: this worker is inside, so the caller does not write `job` and keeps the closure alive.
             let job = unsafe { (*self.job.get()).clone() };
-            let Some(job) = job else { continue };
-            // SAFETY: as above; the closure is `Sync`.
-            let run = unsafe { &*job.run };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(worker + 1))) {
-                *self.panic.lock().unwrap_or_else(|e| e.into_inner()) = Some(panic);
-            }
-            if self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
-                job.caller.unpark();
+            let caller = job.map(|job| {
+                // SAFETY: as above; the closure is `Sync`.
+                let run = unsafe { &*job.run };
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(worker + 1))) {
+                    *self.panic.lock().unwrap_or_else(|e| e.into_inner()) = Some(panic);
+                }
+                job.caller
+            });
+            if let (true, Some(caller)) = (self.entry.leave(), caller) {
+                caller.unpark();
             }
         }
     }
 
-    /// Waits until there is a job after number `seen`; false if the pool is being dropped.
-    fn wait(&self, worker: usize, seen: usize) -> bool {
+    /// Waits for a job after number `seen` and takes part in it; false if the pool is being dropped.
+    fn enter(&self, worker: usize, seen: &mut u64) -> bool {
         let mut spins = 0;
         loop {
-            if self.generation.load(Ordering::Acquire) != seen {
+            if self.entry.enter(seen) {
                 return true;
             }
             if self.stop.load(Ordering::Acquire) {
@@ -259,11 +255,64 @@ impl Shared {
             }
             self.asleep[worker].store(true, Ordering::SeqCst);
             // A job or a stop that came before the flag was set has not been announced to this thread.
-            if self.generation.load(Ordering::SeqCst) == seen && !self.stop.load(Ordering::SeqCst) {
+            if !self.entry.is_open_after(*seen) && !self.stop.load(Ordering::SeqCst) {
                 std::thread::park();
             }
             self.asleep[worker].store(false, Ordering::SeqCst);
         }
+    }
+}
+
+/// The door to a job: its number, whether it is open, and how many workers are inside.
+#[derive(Default)]
+#[repr(align(64))]
+struct Entry(AtomicU64);
+
+impl Entry {
+    /// The number of the job lies above this bit, the number of workers inside below.
+    const OPEN: u64 = 1 << 16;
+
+    fn number(state: u64) -> u64 {
+        state / (2 * Self::OPEN)
+    }
+
+    /// Lets workers in to the next job, of which `Shared::job` was written before.
+    fn open(&self) {
+        let number = Self::number(self.0.load(Ordering::Relaxed)) + 1;
+        self.0
+            .store(number * 2 * Self::OPEN | Self::OPEN, Ordering::SeqCst);
+    }
+
+    /// Lets no more workers in.
+    fn close(&self) {
+        self.0.fetch_and(!Self::OPEN, Ordering::AcqRel);
+    }
+
+    /// Whether no worker is inside; what they have done has happened then.
+    fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Acquire).is_multiple_of(Self::OPEN)
+    }
+
+    /// Whether a job after number `seen` is open.
+    fn is_open_after(&self, seen: u64) -> bool {
+        let state = self.0.load(Ordering::SeqCst);
+        Self::number(state) != seen && state & Self::OPEN != 0
+    }
+
+    /// Goes in if a job after number `seen` is open, which is the last one seen then.
+    fn enter(&self, seen: &mut u64) -> bool {
+        let next =
+            |state| (Self::number(state) != *seen && state & Self::OPEN != 0).then_some(state + 1);
+        let entered = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        entered.map(|state| *seen = Self::number(state)).is_ok()
+    }
+
+    /// Goes out; whether this was the last one inside of a job that is closed, for whom the caller may be waiting.
+    fn leave(&self) -> bool {
+        let state = self.0.fetch_sub(1, Ordering::AcqRel);
+        state % (2 * Self::OPEN) == 1
     }
 }
 
@@ -317,6 +366,7 @@ impl<T> Base<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn every_item_is_visited_once_with_its_index() {
