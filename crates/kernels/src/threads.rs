@@ -1,7 +1,7 @@
 //! A small pool of threads with a cheap hand-over: everyone starts with an equal share and helps the others with theirs.
 //!
 //! A training step hands work over a dozen times in a few milliseconds, so workers wait for the next
-//! job by spinning for a few microseconds before they sleep. A worker that comes late, because it slept or another
+//! job by spinning for a moment before they sleep. A worker that comes late, because it slept or another
 //! program has its core, finds that the others have done its share: nobody waits for it.
 
 use std::any::Any;
@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::{JoinHandle, Thread};
 
-/// How often a waiting thread looks again before it sleeps: some tens of microseconds.
-const SPINS: usize = 1000;
+/// How often a waiting thread looks again before it sleeps, a hundred or two hundred microseconds: longer than it takes
+/// to wake up in a virtual machine, and long enough for the system to see two busy threads and give them two cores.
+const SPINS: usize = 4000;
 
 /// A fixed number of threads that work on the items of a slice together.
 ///
