@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use crate::simd::{InstructionSet, instruction_set};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::InstructionSet;
+use crate::simd::instruction_set;
 use crate::threads::Threads;
 use crate::vector::{Four, Vector};
 

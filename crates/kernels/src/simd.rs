@@ -111,6 +111,8 @@ mod tests {
                     "gemm::",
                     "conv::",
                     "linear::",
+                    "sparse::",
+                    "inference::",
                     "simd::",
                     "--skip",
                     "any_convolution",
@@ -135,5 +137,7 @@ mod tests {
             _ => detect(),
         };
         assert_eq!(instruction_set(), expected);
+        // With `--nocapture` a run under an emulator shows what it has checked.
+        println!("instruction set: {expected:?}");
     }
 }

@@ -370,6 +370,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[test]
+    #[cfg_attr(target_family = "wasm", ignore = "the target has no threads")]
     fn every_item_is_visited_once_with_its_index() {
         for count in [0, 1, 2, 3, 8] {
             let threads = Threads::new(count);
@@ -437,6 +438,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(target_family = "wasm", ignore = "the target has no threads")]
     fn calls_from_several_threads_do_not_mix() {
         let threads = Threads::new(2);
         std::thread::scope(|scope| {
@@ -470,6 +472,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(panic = "abort", ignore = "a panic ends the program")]
     fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
         let threads = Threads::new(3);
         for bad in 0..6 {

@@ -36,7 +36,15 @@ const REASONS: [(&str, &str); 20] = [
     ("offsets-overlap", "offset"),
     ("offsets-overflow", "offset"),
     ("version-newer", "update skinny"),
-    ("network-huge", "memory"),
+    // Where memory has 32 bits of addresses, the network itself is too large already.
+    (
+        "network-huge",
+        if usize::BITS < 64 {
+            "make the network smaller"
+        } else {
+            "memory"
+        },
+    ),
     ("bitmask-keeps-more", "compressed has type F32 and shape 3"),
     ("bitmask-beyond-row", "beyond the end of a row"),
     ("bitmask-offsets-wrong", "row offset"),

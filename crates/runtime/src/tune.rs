@@ -172,6 +172,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        target_family = "wasm",
+        ignore = "the target has no folder for temporary files"
+    )]
     fn choices_are_kept_for_the_same_file_and_machine() {
         let folder = tempfile::tempdir().expect("a folder");
         let model = folder.path().join("a.skinny");
@@ -196,6 +200,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        target_family = "wasm",
+        ignore = "the target has no folder for temporary files"
+    )]
     fn a_file_that_cannot_be_used_counts_as_none() {
         let folder = tempfile::tempdir().expect("a folder");
         let model = folder.path().join("a.skinny");

@@ -150,6 +150,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(target_family = "wasm", ignore = "the target has no threads")]
 fn the_same_at_any_number_of_threads() {
     let layers: Vec<(Vec<f32>, Structure)> = (0..24)
         .map(|layer| {

@@ -6,7 +6,9 @@
 
 use super::{Conv2d, windows};
 use crate::finish::Finish;
-use crate::simd::{InstructionSet, instruction_set};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::InstructionSet;
+use crate::simd::instruction_set;
 use crate::vector::{Four, Vector};
 
 /// Output channels of the largest tile.

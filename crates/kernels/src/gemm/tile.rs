@@ -2,7 +2,9 @@
 
 use super::{Rows, Run};
 use crate::finish::Finish;
-use crate::simd::{InstructionSet, instruction_set};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::InstructionSet;
+use crate::simd::instruction_set;
 use crate::vector::{Four, Vector};
 
 /// Rows of the largest tile.

@@ -1,7 +1,9 @@
 //! The two inner loops: a kept element times a row of registers, and two rows of registers multiplied and summed.
 
 use super::{Entry, List, TILE};
-use crate::simd::{InstructionSet, instruction_set};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::InstructionSet;
+use crate::simd::instruction_set;
 use crate::vector::{Four, Vector};
 
 /// The kernels of one instruction set.

@@ -6,7 +6,9 @@
 use std::ops::Range;
 
 use super::{GROUP, PADDING, Packed, Storage};
-use crate::{InstructionSet, instruction_set};
+#[cfg(target_arch = "x86_64")]
+use crate::InstructionSet;
+use crate::instruction_set;
 
 /// More columns could overflow: 255 · 127 · 2^16 < 2^31.
 pub(super) const COLUMNS: usize = 1 << 16;

@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use super::{GROUP, Packed, Storage};
+#[cfg(target_arch = "x86_64")]
+use crate::InstructionSet;
 use crate::inference::vector::{Eight, Vector, prefetch};
-use crate::{InstructionSet, instruction_set};
+use crate::instruction_set;
 
 /// Weights are fetched so many ahead of their use: the processor's own prefetching is late for short rows.
 const AHEAD: usize = 256;
