@@ -456,6 +456,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(target_family = "wasm", ignore = "the target has no threads")]
     fn who_is_done_helps_the_others() {
         let threads = Threads::new(2);
         let done = AtomicUsize::new(0);

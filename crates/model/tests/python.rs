@@ -25,6 +25,7 @@ fn python() -> Option<std::ffi::OsString> {
 }
 
 #[test]
+#[cfg_attr(target_family = "wasm", ignore = "the target starts no programs")]
 fn a_reader_in_sixty_lines_of_python_reads_every_encoding() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/read_skinny.py");
     let text = std::fs::read_to_string(&script).unwrap();

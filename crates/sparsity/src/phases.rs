@@ -449,7 +449,7 @@ mod tests {
             ..of(Method::Iht, 0.1)
         };
         let thresholds = SparsitySettings {
-            thresholds: Some(usize::MAX),
+            thresholds: Some(1 << 28),
             ..of(Method::Gradual, 0.1)
         };
         for settings in [cycles, thresholds] {
