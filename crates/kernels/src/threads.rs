@@ -281,7 +281,7 @@ impl Entry {
     fn open(&self) {
         let number = Self::number(self.0.load(Ordering::Relaxed)) + 1;
         self.0
-            .store(number * 2 * Self::OPEN | Self::OPEN, Ordering::SeqCst);
+            .store((2 * number + 1) * Self::OPEN, Ordering::SeqCst);
     }
 
     /// Lets no more workers in.

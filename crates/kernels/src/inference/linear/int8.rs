@@ -83,10 +83,13 @@ impl Int8 {
         };
         let inverse = if largest > 0.0 { range / largest } else { 0.0 };
         let scale = if finite { largest / range } else { f32::NAN };
+        // Codes of inputs without a sign are by so much larger.
+        let offset = if signed && vnni() { 128 } else { 0 };
         let packed = &self.packed;
         let length = input.len();
         let first = rows.start;
-        let mut finish = |row: usize, sum: i32| {
+        let finish = |row: usize, sum: i32| {
+            let sum = sum - offset * self.sums[row];
             output[row - first] = sum as f32 * (self.scales[row] * scale);
         };
         // SAFETY: any bits are integers; the caller promises the rest, and the instructions are those of this
@@ -96,12 +99,9 @@ impl Int8 {
             if vnni() {
                 let (_, codes, _) = scratch.align_to_mut::<u8>();
                 let codes = &mut codes[..length.next_multiple_of(PADDING)];
-                let offset = if signed { 128 } else { 0 };
                 unsigned_codes(input, inverse, offset, &mut codes[..length]);
                 codes[length..].fill(0);
-                return x86::products_vnni(packed, storage, rows, codes, |row, sum| {
-                    finish(row, sum - offset * self.sums[row]);
-                });
+                return x86::products_vnni(packed, storage, rows, codes, finish);
             }
             let (_, codes, _) = scratch.align_to_mut::<i16>();
             let codes = &mut codes[..length];
@@ -155,11 +155,13 @@ multiversion! {
 }
 
 /// Whether this processor multiplies and spreads bytes in 512 bits.
-#[cfg(target_arch = "x86_64")]
 fn vnni() -> bool {
-    instruction_set() == InstructionSet::Avx512
+    #[cfg(target_arch = "x86_64")]
+    return instruction_set() == InstructionSet::Avx512
         && is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512vbmi2")
+        && is_x86_feature_detected!("avx512vbmi2");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Gives every row's sum of products to `finish`; plain Rust.
