@@ -104,7 +104,8 @@ pub(crate) fn fold<'a>(
     }
     // The output of the network may be the input of the last dropout, which others read too or which is no layer.
     let output = folder.places[last - 1];
-    if output != From::Layer(folder.layers.len() - 1) || folder.layers.is_empty() {
+    let closing = folder.layers.len().checked_sub(1).map(From::Layer);
+    if closing != Some(output) {
         folder.plain(&nodes[last - 1], Operation::Add);
     }
     Ok(folder.layers)

@@ -591,6 +591,12 @@ mod tests {
         check(window([6, 5, 5], 5, 1, 0), 12, 1, 0.5);
     }
 
+    /// Small enough for Miri.
+    #[test]
+    fn a_small_convolution_matches_plain_loops() {
+        check(window([2, 3, 5], 3, 1, 1), 3, 1, 0.5);
+    }
+
     #[test]
     fn many_columns_are_cut_where_their_offsets_would_overflow() {
         check(window([70, 40, 40], 1, 1, 0), 2, 1, 0.3);
