@@ -6,7 +6,7 @@
 #
 #   aarch64  NEON, by qemu's user emulation                                             some minutes
 #   wasm     32 bits, the vectors of WebAssembly and no threads, by Node                some minutes
-#   avx512   Linux on the Skylake-X of the emulator Bochs, and the tests there          half an hour
+#   avx512   Linux on the Ice Lake of the emulator Bochs, and the tests there          half an hour
 #   asan     AddressSanitizer, with the instructions of this processor                  some minutes
 #   miri     Miri: undefined behaviour and data races, with the baseline instructions   half an hour
 #
@@ -103,7 +103,7 @@ LINUX
         -boot-info-table "$work/disk" 2>/dev/null
 
     cat >"$work/bochsrc" <<BOCHS
-cpu: model=corei7_skylake_x, count=1, ips=50000000
+cpu: model=corei7_icelake_u, count=1, ips=50000000
 memory: guest=1024, host=1024
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/vgabios/vgabios.bin

@@ -57,7 +57,13 @@ pub enum Verb {
   skinny sweep sweep.toml --jobs 2                      two runs at a time; give it again to go on after an interruption
   skinny sweep sweep.toml --shard 0/4                   the first of four machines; shards are numbered from 0
   skinny sweep sweep.toml --list                        the runs and what is there of each
-In the array of a Slurm job or an indexed Kubernetes Job the shard is that of the task, see examples/.")]
+In the array of a Slurm job or an indexed Kubernetes Job the shard is that of the task, see examples/.
+
+A sweep.toml:
+  name = \"densities\"
+  recipe = \"mnist-lenet5-iht-10x\"
+  seeds = \"0..2\"
+  grid = { sparsity.density = [0.25, 0.1], train.lr = [0.05, 0.1] }")]
     Sweep(SweepArguments),
     /// Set groups of runs against each other, paired by seed: means, intervals, and what is only noise.
     #[command(after_help = "Examples:

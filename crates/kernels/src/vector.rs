@@ -37,25 +37,30 @@ pub(crate) trait Vector: Copy {
     unsafe fn sums(vectors: [Self; 4]) -> [f32; 4];
 }
 
-/// Four lanes of whatever the target guarantees.
+/// So many lanes of whatever the target guarantees: NEON or SSE2 registers, or plain numbers.
 #[derive(Clone, Copy)]
-pub(crate) struct Four([f32; 4]);
+pub(crate) struct Lanes<const N: usize>(pub(crate) [f32; N]);
 
-impl Vector for Four {
-    const LANES: usize = 4;
+/// One register of SSE2 or NEON.
+pub(crate) type Four = Lanes<4>;
+/// Two of them.
+pub(crate) type Eight = Lanes<8>;
+
+impl<const N: usize> Vector for Lanes<N> {
+    const LANES: usize = N;
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller promises 4 readable values; arrays of f32 need no other alignment than f32.
+        // SAFETY: the caller promises `N` readable values; arrays of f32 need no other alignment than f32.
         Self(unsafe { *from.cast() })
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller promises 4 writable values.
+        // SAFETY: the caller promises `N` writable values.
         unsafe { *to.cast() = self.0 };
     }
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        Self([value; 4])
+        Self([value; N])
     }
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
@@ -81,7 +86,16 @@ impl Vector for Four {
     }
     #[inline(always)]
     unsafe fn sums(vectors: [Self; 4]) -> [f32; 4] {
-        vectors.map(|Self([a, b, c, d])| (a + b) + (c + d))
+        vectors.map(|Self(mut lanes)| {
+            let mut length = N;
+            while length > 1 {
+                length /= 2;
+                for i in 0..length {
+                    lanes[i] = lanes[2 * i] + lanes[2 * i + 1];
+                }
+            }
+            lanes[0]
+        })
     }
 }
 

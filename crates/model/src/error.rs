@@ -8,7 +8,7 @@ use skinny_network::{NetworkError, PreprocessError, TensorsError};
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The file cannot be read.
-    #[error("cannot read the model {}: {source}", path.display())]
+    #[error("cannot read the model {}: {source}; `skinny export RUN --to model.skinny` makes one", path.display())]
     Read {
         /// The file.
         path: PathBuf,

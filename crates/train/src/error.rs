@@ -45,6 +45,14 @@ pub enum RecipeError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file of a sweep that cannot be read.
+    #[error("cannot read the sweep {}: {source}; give a TOML file that names a recipe and a grid of its keys, as `skinny sweep --help` shows", .path.display())]
+    ReadSweep {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A key that does not exist.
     #[error("unknown key `{key}` in {place}; {hint}")]
     UnknownKey {

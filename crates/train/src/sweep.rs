@@ -69,7 +69,7 @@ impl Sweep {
             path: path.to_path_buf(),
             error: Box::new(error),
         };
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::ReadSweep {
             path: path.to_path_buf(),
             source,
         })?;

@@ -2,7 +2,7 @@
 
 use super::columns::{Columns, Geometry};
 use super::table::{Call, kernels};
-use super::vector::Vector;
+use super::vector::InferenceVector;
 
 /// Rows that are computed together.
 const ROWS: usize = 6;
@@ -65,7 +65,7 @@ impl Dense {
 /// # Safety
 /// As promised by the maker of the [`Call`], for `N` vectors that are `STRIDE` values apart.
 #[inline(always)]
-unsafe fn kernel<V: Vector, const N: usize, const STRIDE: usize>(
+unsafe fn kernel<V: InferenceVector, const N: usize, const STRIDE: usize>(
     dense: &Dense,
     block: usize,
     call: &Call,

@@ -5,7 +5,7 @@
 
 use super::columns::{Columns, Geometry};
 use super::table::{Call, kernels};
-use super::vector::Vector;
+use super::vector::InferenceVector;
 
 /// The weights of some rows of a matrix in groups of `ROWS` (2 or 4).
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ struct Cursor {
 /// The cursor has `count` more columns of this pattern, whose inputs can be read with their N vectors.
 #[inline(always)]
 unsafe fn pattern<
-    V: Vector,
+    V: InferenceVector,
     const ROWS: usize,
     const N: usize,
     const STRIDE: usize,
@@ -145,7 +145,7 @@ unsafe fn pattern<
 /// # Safety
 /// As promised by the maker of the [`Call`], for `N` vectors that are `STRIDE` values apart.
 #[inline(always)]
-unsafe fn kernel<V: Vector, const ROWS: usize, const N: usize, const STRIDE: usize>(
+unsafe fn kernel<V: InferenceVector, const ROWS: usize, const N: usize, const STRIDE: usize>(
     groups: &Groups<ROWS>,
     block: usize,
     call: &Call,
@@ -203,7 +203,7 @@ unsafe fn kernel<V: Vector, const ROWS: usize, const N: usize, const STRIDE: usi
 /// # Safety
 /// As [`kernel`].
 #[inline(always)]
-unsafe fn pairs<V: Vector, const N: usize, const STRIDE: usize>(
+unsafe fn pairs<V: InferenceVector, const N: usize, const STRIDE: usize>(
     groups: &Groups<2>,
     block: usize,
     call: &Call,
@@ -215,7 +215,7 @@ unsafe fn pairs<V: Vector, const N: usize, const STRIDE: usize>(
 /// # Safety
 /// As [`kernel`].
 #[inline(always)]
-unsafe fn fours<V: Vector, const N: usize, const STRIDE: usize>(
+unsafe fn fours<V: InferenceVector, const N: usize, const STRIDE: usize>(
     groups: &Groups<4>,
     block: usize,
     call: &Call,

@@ -6,7 +6,7 @@
 
 use super::columns::{Columns, Geometry};
 use super::table::{Call, kernels};
-use super::vector::Vector;
+use super::vector::InferenceVector;
 
 /// The kept weights of some rows of a matrix.
 ///
@@ -87,7 +87,7 @@ impl<const SETS: usize> Rows<SETS> {
 /// # Safety
 /// As promised by the maker of the [`Call`], for `N` vectors that are `STRIDE` values apart.
 #[inline(always)]
-unsafe fn kernel<V: Vector, const SETS: usize, const N: usize, const STRIDE: usize>(
+unsafe fn kernel<V: InferenceVector, const SETS: usize, const N: usize, const STRIDE: usize>(
     rows: &Rows<SETS>,
     block: usize,
     call: &Call,
@@ -195,7 +195,7 @@ unsafe fn kernel<V: Vector, const SETS: usize, const N: usize, const STRIDE: usi
 /// # Safety
 /// As [`kernel`].
 #[inline(always)]
-unsafe fn single<V: Vector, const N: usize, const STRIDE: usize>(
+unsafe fn single<V: InferenceVector, const N: usize, const STRIDE: usize>(
     rows: &Rows<1>,
     block: usize,
     call: &Call,
@@ -207,7 +207,7 @@ unsafe fn single<V: Vector, const N: usize, const STRIDE: usize>(
 /// # Safety
 /// As [`kernel`].
 #[inline(always)]
-unsafe fn double<V: Vector, const N: usize, const STRIDE: usize>(
+unsafe fn double<V: InferenceVector, const N: usize, const STRIDE: usize>(
     rows: &Rows<2>,
     block: usize,
     call: &Call,

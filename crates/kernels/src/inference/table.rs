@@ -61,10 +61,10 @@ macro_rules! kernels {
                 }
                 match (instruction_set(), lanes, stride) {
                     (InstructionSet::Baseline, 8, 16) => {
-                        versions!($crate::inference::vector::Eight, 16, inline(never))
+                        versions!($crate::vector::Eight, 16, inline(never))
                     }
                     (InstructionSet::Baseline, 8, 8) => {
-                        versions!($crate::inference::vector::Eight, 8, inline(never))
+                        versions!($crate::vector::Eight, 8, inline(never))
                     }
                     _ => None,
                 }

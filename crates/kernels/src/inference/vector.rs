@@ -1,23 +1,11 @@
-//! A vector register: one source of the kernels for every instruction set.
+//! What inference asks of vector registers beside their arithmetic.
 
-/// Some lanes of `f32`.
+use crate::vector::{Eight, Lanes, Vector};
+
+/// A vector register as inference uses it.
 ///
 /// Every method is `unsafe` for one reason in common: the processor must have the instructions of the type.
-pub(super) trait Vector: Copy {
-    /// Number of lanes.
-    const LANES: usize;
-    /// # Safety
-    /// `LANES` values can be read at `from`.
-    unsafe fn load(from: *const f32) -> Self;
-    /// # Safety
-    /// `LANES` values can be written at `to`.
-    unsafe fn store(self, to: *mut f32);
-    /// # Safety
-    /// The processor has the instructions.
-    unsafe fn splat(value: f32) -> Self;
-    /// # Safety
-    /// The processor has the instructions.
-    unsafe fn add(self, other: Self) -> Self;
+pub(super) trait InferenceVector: Vector {
     /// The larger of both lanes; `other` where `self` is NaN.
     ///
     /// # Safety
@@ -56,11 +44,6 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// The processor has the instructions.
     unsafe fn pick<const I: i32>(self) -> Self;
-    /// `self + a * b`.
-    ///
-    /// # Safety
-    /// The processor has the instructions.
-    unsafe fn multiply_add(self, a: Self, b: Self) -> Self;
 }
 
 /// Brings what is at `from` into the first-level cache; any address will do.
@@ -75,52 +58,29 @@ pub(super) fn prefetch<T>(from: *const T) {
     let _ = from;
 }
 
-/// Eight lanes of whatever the target guarantees: two NEON or SSE2 registers, or plain numbers.
-#[derive(Clone, Copy)]
-pub(super) struct Eight([f32; 8]);
-
-impl Vector for Eight {
-    const LANES: usize = 8;
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller promises 8 readable values; arrays of f32 need no other alignment than f32.
-        Self(unsafe { *from.cast() })
-    }
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller promises 8 writable values.
-        unsafe { *to.cast() = self.0 };
-    }
-    #[inline(always)]
-    unsafe fn splat(value: f32) -> Self {
-        Self([value; 8])
-    }
-    #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
-    }
+impl InferenceVector for Eight {
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         let larger = |i| match self.0[i] > other.0[i] {
             true => self.0[i],
             false => other.0[i],
         };
-        Self(std::array::from_fn(larger))
+        Lanes(std::array::from_fn(larger))
     }
     #[inline(always)]
     unsafe fn four(from: *const f32) -> Self {
         // SAFETY: the caller promises 4 readable values.
         let [a, b, c, d] = unsafe { *from.cast::<[f32; 4]>() };
-        Self([a, b, c, d, a, b, c, d])
+        Lanes([a, b, c, d, a, b, c, d])
     }
     #[inline(always)]
     unsafe fn pick<const I: i32>(self) -> Self {
-        Self([self.0[I as usize]; 8])
+        Lanes([self.0[I as usize]; 8])
     }
     #[inline(always)]
     unsafe fn expand(from: *const f32, mask: u32) -> Self {
         let mut next = 0;
-        Self(std::array::from_fn(|i| {
+        Lanes(std::array::from_fn(|i| {
             let kept = mask >> i & 1 == 1;
             // SAFETY: as many values as lanes before this one can be read.
             let value = unsafe { *from.add(next) };
@@ -128,52 +88,17 @@ impl Vector for Eight {
             if kept { value } else { 0.0 }
         }))
     }
-    #[inline(always)]
-    unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
-        // AArch64 always has the fused instruction; elsewhere `mul_add` may be a slow call.
-        if cfg!(target_arch = "aarch64") {
-            Self(std::array::from_fn(|i| a.0[i].mul_add(b.0[i], self.0[i])))
-        } else {
-            Self(std::array::from_fn(|i| self.0[i] + a.0[i] * b.0[i]))
-        }
-    }
 }
 
-/// Implements [`Vector`] for a register of x86-64 by its intrinsics.
+/// Implements [`InferenceVector`] for a register of x86-64 by its intrinsics.
 #[cfg(target_arch = "x86_64")]
 macro_rules! register {
-    ($vector:ident, $lanes:literal, $load:ident, $store:ident, $splat:ident, $add:ident, $max:ident, $fma:ident, $expand:ident, $four:ident, $pick:ident) => {
-        impl Vector for std::arch::x86_64::$vector {
-            const LANES: usize = $lanes;
-            #[inline(always)]
-            unsafe fn load(from: *const f32) -> Self {
-                // SAFETY: as promised by the caller.
-                unsafe { std::arch::x86_64::$load(from) }
-            }
-            #[inline(always)]
-            unsafe fn store(self, to: *mut f32) {
-                // SAFETY: as promised by the caller.
-                unsafe { std::arch::x86_64::$store(to, self) }
-            }
-            #[inline(always)]
-            unsafe fn splat(value: f32) -> Self {
-                // SAFETY: as promised by the caller.
-                unsafe { std::arch::x86_64::$splat(value) }
-            }
-            #[inline(always)]
-            unsafe fn add(self, other: Self) -> Self {
-                // SAFETY: as promised by the caller.
-                unsafe { std::arch::x86_64::$add(self, other) }
-            }
+    ($vector:ident, $max:ident, $expand:ident, $four:ident, $pick:ident) => {
+        impl InferenceVector for std::arch::x86_64::$vector {
             #[inline(always)]
             unsafe fn max(self, other: Self) -> Self {
                 // SAFETY: as promised by the caller.
                 unsafe { std::arch::x86_64::$max(self, other) }
-            }
-            #[inline(always)]
-            unsafe fn multiply_add(self, a: Self, b: Self) -> Self {
-                // SAFETY: as promised by the caller.
-                unsafe { std::arch::x86_64::$fma(a, b, self) }
             }
             #[inline(always)]
             unsafe fn four(from: *const f32) -> Self {
@@ -204,33 +129,9 @@ macro_rules! register {
 }
 
 #[cfg(target_arch = "x86_64")]
-register!(
-    __m256,
-    8,
-    _mm256_loadu_ps,
-    _mm256_storeu_ps,
-    _mm256_set1_ps,
-    _mm256_add_ps,
-    _mm256_max_ps,
-    _mm256_fmadd_ps,
-    expand_8,
-    four_8,
-    _mm256_permute_ps
-);
+register!(__m256, _mm256_max_ps, expand_8, four_8, _mm256_permute_ps);
 #[cfg(target_arch = "x86_64")]
-register!(
-    __m512,
-    16,
-    _mm512_loadu_ps,
-    _mm512_storeu_ps,
-    _mm512_set1_ps,
-    _mm512_add_ps,
-    _mm512_max_ps,
-    _mm512_fmadd_ps,
-    expand_16,
-    four_16,
-    _mm512_permute_ps
-);
+register!(__m512, _mm512_max_ps, expand_16, four_16, _mm512_permute_ps);
 
 /// For every byte, which of the first values goes to each lane; negative for a lane that gets none.
 #[cfg(target_arch = "x86_64")]
@@ -252,7 +153,7 @@ static PLACES: [[i32; 8]; 256] = {
 };
 
 /// # Safety
-/// As [`Vector::expand`]; the mask has 8 bits.
+/// As [`InferenceVector::expand`]; the mask has 8 bits.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2,fma")]
@@ -267,7 +168,7 @@ unsafe fn expand_8(from: *const f32, mask: u32) -> std::arch::x86_64::__m256 {
 }
 
 /// # Safety
-/// As [`Vector::expand`]; the mask has 16 bits.
+/// As [`InferenceVector::expand`]; the mask has 16 bits.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f")]

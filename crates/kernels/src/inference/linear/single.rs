@@ -5,8 +5,9 @@ use std::ops::Range;
 use super::{GROUP, Packed, Storage};
 #[cfg(target_arch = "x86_64")]
 use crate::InstructionSet;
-use crate::inference::vector::{Eight, Vector, prefetch};
+use crate::inference::vector::{InferenceVector, prefetch};
 use crate::instruction_set;
+use crate::vector::Eight;
 
 /// Weights are fetched so many ahead of their use: the processor's own prefetching is late for short rows.
 const AHEAD: usize = 256;
@@ -67,7 +68,7 @@ unsafe fn avx2(
 /// # Safety
 /// The rows exist, `input` has whole groups of columns, and the processor has the instructions of `V`.
 #[inline(always)]
-unsafe fn products<V: Vector>(
+unsafe fn products<V: InferenceVector>(
     packed: &Packed<f32>,
     storage: Storage,
     rows: Range<usize>,
@@ -89,7 +90,7 @@ unsafe fn products<V: Vector>(
 /// # Safety
 /// As [`products`].
 #[inline(always)]
-unsafe fn dense<V: Vector>(packed: &Packed<f32>, row: usize, input: &[f32]) -> f32 {
+unsafe fn dense<V: InferenceVector>(packed: &Packed<f32>, row: usize, input: &[f32]) -> f32 {
     let values = &packed.values[packed.starts[row]..packed.starts[row + 1]];
     assert!(values.len() == input.len());
     const SUMS: usize = 4;
@@ -142,7 +143,7 @@ unsafe fn gather(packed: &Packed<f32>, row: usize, input: &[f32]) -> f32 {
 /// # Safety
 /// As [`products`].
 #[inline(always)]
-unsafe fn bitmask<V: Vector>(packed: &Packed<f32>, row: usize, input: &[f32]) -> f32 {
+unsafe fn bitmask<V: InferenceVector>(packed: &Packed<f32>, row: usize, input: &[f32]) -> f32 {
     const SUMS: usize = 4;
     let groups = input.len() / GROUP;
     let masks = &packed.masks[row * groups..(row + 1) * groups];
