@@ -1,0 +1,46 @@
+//! The verbs of `skinny data`.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+/// The verbs of `skinny data`.
+#[derive(Debug, Subcommand)]
+pub enum DataVerb {
+    /// Name the sets that skinny knows, and say which are here.
+    List {
+        /// Where the data is; else $SKINNY_DATA, else the user's cache.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Download a set, with resume and checksums.
+    Fetch {
+        /// The set.
+        set: String,
+        /// Where to put it; else $SKINNY_DATA, else the user's cache.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Another address to download from, tried first; may be given several times.
+        #[arg(long, value_name = "URL")]
+        mirror: Vec<String>,
+    },
+    /// Compare the files of a set with the published checksums.
+    Verify {
+        /// The set.
+        set: String,
+        /// Where the data is; else $SKINNY_DATA, else the user's cache.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Count the pictures of a set by class, and measure mean and deviation.
+    Info {
+        /// The set, or a folder of pictures in class folders.
+        set: String,
+        /// Where the data is; else $SKINNY_DATA, else the user's cache.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Shape of a folder's pictures: channels, height, width.
+        #[arg(long, value_name = "CxHxW", default_value = "3x224x224")]
+        shape: String,
+    },
+}
