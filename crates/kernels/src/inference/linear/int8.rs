@@ -344,6 +344,22 @@ mod x86 {
         }
     }
 
+    /// As [`spread`] for 64 bytes.
+    ///
+    /// # Safety
+    /// 64 values can be read at `from`; with AVX-512 VBMI2.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
+    unsafe fn spread_64(from: *const i8, mask: u64) -> __m512i {
+        // SAFETY: as promised by the caller; the assembly is no instruction at all.
+        unsafe {
+            let mut values = _mm512_loadu_si512(from.cast());
+            // Loaded by an instruction of its own: emulators get the spreading form that loads wrong.
+            std::arch::asm!("/* {0} */", inout(zmm_reg) values, options(pure, nomem, nostack, preserves_flags));
+            _mm512_maskz_expand_epi8(mask, values)
+        }
+    }
+
     #[inline]
     #[target_feature(enable = "avx2")]
     fn total(sums: [__m256i; 4]) -> i32 {
@@ -397,8 +413,7 @@ mod x86 {
                             let bits = masks.iter().zip((0..).step_by(GROUP));
                             let mask =
                                 bits.fold(0, |mask, (bits, at)| mask | u64::from(*bits) << at);
-                            let values = _mm512_loadu_si512(value.cast());
-                            take(_mm512_maskz_expand_epi8(mask, values), at);
+                            take(spread_64(value, mask), at);
                             value = value.add(mask.count_ones() as usize);
                         }
                     }
