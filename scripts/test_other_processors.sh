@@ -6,9 +6,9 @@
 #
 #   aarch64  NEON, by qemu's user emulation                                             some minutes
 #   wasm     32 bits, the vectors of WebAssembly and no threads, by Node                some minutes
-#   avx512   Linux on the Ice Lake of the emulator Bochs, and the tests there          half an hour
+#   avx512   AVX-512 with VNNI and VBMI2: Linux on the Ice Lake of the emulator Bochs    some minutes
 #   asan     AddressSanitizer, with the instructions of this processor                  some minutes
-#   miri     Miri: undefined behaviour and data races, with the baseline instructions   half an hour
+#   miri     Miri: undefined behaviour and data races, with the baseline instructions   some minutes
 #
 # KERNEL=/boot/vmlinuz-... names the Linux kernel for avx512; without it the one of Debian or Ubuntu is downloaded.
 set -euo pipefail
@@ -56,10 +56,13 @@ avx512() {
     local work="$target/avx512"
     rm -rf "$work" && mkdir -p "$work"/{disk,root/{bin,dev,proc,sys,tmp,tests}}
 
-    # The tests, linked statically: the emulated machine has no libraries.
-    RUSTFLAGS="-C target-feature=+crt-static" cargo test --release --no-run --lib --tests --message-format json \
-        --target x86_64-unknown-linux-gnu -p skinny-kernels -p skinny-runtime |
-        grep -o '"executable":"[^"]*"' | cut -d'"' -f4 | xargs cp -t "$work/root/tests"
+    # The tests, linked statically: the emulated machine has no libraries. Bochs 2.7 masks what vpexpandb loads from memory;
+    # without optimization the compiler writes that of registers, which is right there, so the sums of bytes are tested so.
+    local build=(env RUSTFLAGS="-C target-feature=+crt-static" cargo test --no-run --message-format json
+        --target x86_64-unknown-linux-gnu -p skinny-kernels)
+    local programs='s/.*"executable":"\([^"]*\)".*/\1/p'
+    "${build[@]}" --release --lib --tests -p skinny-runtime | sed -n "$programs" | xargs cp -t "$work/root/tests"
+    cp "$("${build[@]}" --lib | sed -n "$programs")" "$work/root/tests/without-optimization"
 
     if [ -z "${KERNEL:-}" ]; then
         (
@@ -79,32 +82,37 @@ avx512() {
 /bin/busybox mount -t proc none /proc
 /bin/busybox mount -t devtmpfs none /dev
 /bin/busybox mount -t tmpfs none /tmp
+echo "##" $(/bin/busybox grep -o 'avx512[a-z0-9_]*' /proc/cpuinfo)
 cd /tests
 ./skinny_kernels-* --nocapture the_environment_lowers
-for test in *; do
+for test in [!w]*; do
     echo "## $test"
-    ./$test --test-threads=1 --skip as_many_are_kept --skip thousands_of_jobs --skip instruction_set \
+    ./$test --test-threads=1 --skip as_many_are_kept --skip thousands_of_jobs --skip instruction_set --skip int8 \
         --skip peak:: --skip costs:: --skip large_pictures --skip nins_match --skip resnet --skip measured || echo "## failed"
 done
+echo "## without-optimization"
+./without-optimization --test-threads=1 int8 || echo "## failed"
 echo "## the end"
+/bin/busybox sleep 2
 /bin/busybox poweroff -f
 INIT
     chmod +x "$work/root/init"
     (cd "$work/root" && find . | cpio --quiet -o -H newc | gzip -1 >../disk/initrd.gz)
-    # Linux finds the compact form of the saved registers of this emulator wrong and would switch AVX off: bits 321 and
-    # 323 (xsavec and xsaves) turn that form off. The emulator's time stamps do not run at the speed that it names.
+    # Linux finds the sizes of the compact form of the saved registers and of the protection keys of this emulator wrong and
+    # would switch AVX off: without the bits 321, 323, 515 and 516 (xsavec, xsaves, pku, ospke) it does not use them. Bit 580
+    # (fsrm) and tables of five levels are off because it does not start with them.
     cat >"$work/disk/isolinux.cfg" <<'LINUX'
 default linux
 label linux
   kernel vmlinuz
-  append initrd=initrd.gz console=ttyS0 clearcpuid=321,323 mitigations=off tsc=unstable quiet panic=-1
+  append initrd=initrd.gz console=ttyS0 clearcpuid=321,323,515,516,580 no5lvl nokaslr mitigations=off lpj=4000000 quiet panic=-1
 LINUX
     xorriso -as mkisofs -quiet -o "$work/disk.iso" -b isolinux.bin -c boot.cat -no-emul-boot -boot-load-size 4 \
         -boot-info-table "$work/disk" 2>/dev/null
 
     cat >"$work/bochsrc" <<BOCHS
 cpu: model=corei7_icelake_u, count=1, ips=50000000
-memory: guest=1024, host=1024
+memory: guest=512, host=512
 romimage: file=/usr/share/bochs/BIOS-bochs-latest
 vgaromimage: file=/usr/share/vgabios/vgabios.bin
 ata0-master: type=cdrom, path=$work/disk.iso, status=inserted
@@ -131,6 +139,7 @@ BOCHS
     kill -9 $bochs $reader 2>/dev/null || true
     wait || true
     if ! grep -qa "^## the end" "$work/output" || ! grep -qa "instruction set: Avx512" "$work/output" ||
+        ! grep -qa "^## .*avx512_vbmi2.*avx512_vnni" "$work/output" ||
         grep -qa "^## failed" "$work/output"; then
         echo "avx512 FAILED: see $work/output and $work/bochs.out" >&2
         exit 1

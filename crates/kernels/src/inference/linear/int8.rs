@@ -149,7 +149,9 @@ multiversion! {
 multiversion! {
     fn unsigned_codes(input: &[f32], inverse: f32, offset: i32, codes: &mut [u8]) {
         for (code, value) in codes.iter_mut().zip(input) {
-            *code = ((value * inverse).round_ties_even() as i32 + offset) as u8;
+            // Wrapping: what is too large has no code, and its scale is no number.
+            let rounded = (value * inverse).round_ties_even() as i32;
+            *code = rounded.wrapping_add(offset) as u8;
         }
     }
 }
