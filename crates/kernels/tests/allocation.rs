@@ -201,8 +201,13 @@ fn a_warm_call_allocates_nothing() {
         squared_norm(&a);
         ema_update(0.9, &a, &mut b);
     };
-    // The first call detects the instruction set and starts to use the threads.
+    // The first call detects the instruction set. No call waits for a worker that has not started yet, and starting
+    // allocates: so the threads meet once.
     work();
+    let meeting = std::sync::Barrier::new(threads.count());
+    threads.for_each(&mut [(); 2], |_, ()| {
+        meeting.wait();
+    });
     let before = ALLOCATIONS.load(Ordering::SeqCst);
     work();
     assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 0);
