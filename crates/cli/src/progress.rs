@@ -145,7 +145,7 @@ fn flip_line(record: &FlipRecord) -> String {
             transition.step
         ),
         false => format!(
-            "flip before step {}: {kept} of {weights} weights kept (density {}){cost}",
+            "flip before step {}: {kept} of {weights} weights kept (density {:.3}){cost}",
             transition.step, transition.density
         ),
     }
