@@ -20,7 +20,7 @@ pub(crate) struct Shape {
 }
 
 /// Bytes of input that a block of columns may touch: what the first-level cache holds beside the weights.
-const BUDGETS: [usize; 2] = [16 << 10, 24 << 10];
+const BUDGETS: [usize; 2] = [16 << 10, 20 << 10];
 
 /// All choices that are worth a look for a convolution.
 pub(crate) fn candidates(lanes: usize) -> Vec<Choice> {
@@ -94,18 +94,25 @@ pub(crate) fn cycles(shape: &Shape, choice: &Choice) -> f64 {
             let step = half(n, n + 1.5).max(wait);
             tiles * (shape.nonzeros as f64 * step + rows * blocks * begin)
         }
-        Method::Pairs | Method::Fours => {
-            let height = if choice.method == Method::Pairs { 2 } else { 4 };
+        Method::Pairs => {
+            let both = density * density;
+            let alone = 2.0 * density * (1.0 - density);
+            // Columns of one row alone are computed beside those of the other one alone.
+            let apart = 0.5 * half(2.0 * n, 2.0 * n + 1.5).max(4.0);
+            let per_column = both * half(2.0 * n, n + 2.0).max(4.0) + alone * apart;
+            let groups = (rows / 2.0).ceil();
+            tiles * groups * (all / rows * per_column + blocks * 2.0 * begin)
+        }
+        Method::Fours => {
             let mut per_column = 0.0;
-            for pattern in 1..1u32 << height {
+            for pattern in 1..1u32 << 4 {
                 let ones = f64::from(pattern.count_ones());
-                let zeros = f64::from(height) - ones;
-                let chance = density.powf(ones) * (1.0 - density).powf(zeros);
+                let chance = density.powf(ones) * (1.0 - density).powf(4.0 - ones);
                 per_column += chance * half(ones * n, ones + n + 0.5).max(4.0 / (1.0 + ones));
             }
-            let groups = (rows / f64::from(height)).ceil();
-            let ends = f64::from((1 << height) - 1) * 8.0;
-            let group = f64::from(height) * begin + ends;
+            let groups = (rows / 4.0).ceil();
+            // Fifteen loops of patterns end.
+            let group = 4.0 * begin + 15.0 * 8.0;
             tiles * groups * (all / rows * per_column + blocks * group)
         }
     }

@@ -6,6 +6,7 @@ use super::columns::{Columns, Geometry};
 use super::dense::Dense;
 use super::groups::Groups;
 use super::layout::{Lines, Plane, Window};
+use super::pairs::Pairs;
 use super::rows::Rows;
 use super::table::{Call, Kernel};
 
@@ -18,7 +19,7 @@ pub enum Method {
     Rows,
     /// The same with two sets of sums, for tiles of few vectors.
     DoubleRows,
-    /// Two rows together, sorted by pattern.
+    /// Weights that are not zero, two rows together.
     Pairs,
     /// Four rows together, sorted by pattern.
     Fours,
@@ -100,8 +101,8 @@ enum Packed {
     Dense(Dense),
     Rows(Rows<1>),
     DoubleRows(Rows<2>),
-    Pairs(Groups<2>),
-    Fours(Groups<4>),
+    Pairs(Pairs),
+    Fours(Groups),
 }
 
 /// The weights of a convolution in PyTorch's layout.
@@ -199,7 +200,7 @@ impl Convolution {
                     Method::DoubleRows => {
                         Packed::DoubleRows(Rows::new(&columns, rows.clone(), &geometry))
                     }
-                    Method::Pairs => Packed::Pairs(Groups::new(&columns, rows.clone(), &geometry)),
+                    Method::Pairs => Packed::Pairs(Pairs::new(&columns, rows.clone(), &geometry)),
                     Method::Fours => Packed::Fours(Groups::new(&columns, rows.clone(), &geometry)),
                     Method::Dense => Packed::Dense(Dense::new(&columns, rows.clone(), &geometry)),
                 };
@@ -319,10 +320,10 @@ impl Convolution {
                         self.tiles(packed, packed.blocks(), Rows::<2>::kernel, &target)
                     }
                     Packed::Pairs(packed) => {
-                        self.tiles(packed, packed.blocks(), Groups::<2>::kernel, &target)
+                        self.tiles(packed, packed.blocks(), Pairs::kernel, &target)
                     }
                     Packed::Fours(packed) => {
-                        self.tiles(packed, packed.blocks(), Groups::<4>::kernel, &target)
+                        self.tiles(packed, packed.blocks(), Groups::kernel, &target)
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! Pattern-grouped sparse products: a few rows together, their columns sorted by which of the rows have a weight.
+//! Pattern-grouped sparse products: four rows together, their columns sorted by which of the rows have a weight.
 //!
 //! Every pattern has a straight-line body that loads the input once for all rows that need it, and the sums of all
 //! rows of the group stay in registers over a block of columns.
@@ -7,9 +7,12 @@ use super::columns::{Columns, Geometry};
 use super::table::{Call, kernels};
 use super::vector::InferenceVector;
 
-/// The weights of some rows of a matrix in groups of `ROWS` (2 or 4).
+/// Rows of a group.
+const ROWS: usize = 4;
+
+/// The weights of some rows of a matrix in groups of [`ROWS`].
 #[derive(Clone, Debug)]
-pub(super) struct Groups<const ROWS: usize> {
+pub(super) struct Groups {
     rows: usize,
     blocks: Vec<Block>,
 }
@@ -26,7 +29,7 @@ struct Block {
     values: Vec<f32>,
 }
 
-impl<const ROWS: usize> Groups<ROWS> {
+impl Groups {
     /// Packs `rows` of the matrix.
     pub fn new(columns: &Columns, rows: std::ops::Range<usize>, geometry: &Geometry) -> Self {
         let pack = |block: std::ops::Range<usize>| {
@@ -85,13 +88,7 @@ struct Cursor {
 /// # Safety
 /// The cursor has `count` more columns of this pattern, whose inputs can be read with their N vectors.
 #[inline(always)]
-unsafe fn pattern<
-    V: InferenceVector,
-    const ROWS: usize,
-    const N: usize,
-    const STRIDE: usize,
-    const PATTERN: usize,
->(
+unsafe fn pattern<V: InferenceVector, const N: usize, const STRIDE: usize, const PATTERN: usize>(
     count: u16,
     cursor: &mut Cursor,
     input: *const f32,
@@ -145,8 +142,8 @@ unsafe fn pattern<
 /// # Safety
 /// As promised by the maker of the [`Call`], for `N` vectors that are `STRIDE` values apart.
 #[inline(always)]
-unsafe fn kernel<V: InferenceVector, const ROWS: usize, const N: usize, const STRIDE: usize>(
-    groups: &Groups<ROWS>,
+unsafe fn kernel<V: InferenceVector, const N: usize, const STRIDE: usize>(
+    groups: &Groups,
     block: usize,
     call: &Call,
 ) {
@@ -180,10 +177,10 @@ unsafe fn kernel<V: InferenceVector, const ROWS: usize, const N: usize, const ST
             }
             macro_rules! patterns {
                 ($($pattern:literal)*) => {
-                    $(if $pattern < 1 << ROWS {
+                    $(
                         let count = *counts.get_unchecked($pattern - 1);
-                        pattern::<V, ROWS, N, STRIDE, $pattern>(count, &mut cursor, input, &mut sums);
-                    })*
+                        pattern::<V, N, STRIDE, $pattern>(count, &mut cursor, input, &mut sums);
+                    )*
                 };
             }
             patterns!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
@@ -200,29 +197,4 @@ unsafe fn kernel<V: InferenceVector, const ROWS: usize, const N: usize, const ST
     }
 }
 
-/// # Safety
-/// As [`kernel`].
-#[inline(always)]
-unsafe fn pairs<V: InferenceVector, const N: usize, const STRIDE: usize>(
-    groups: &Groups<2>,
-    block: usize,
-    call: &Call,
-) {
-    // SAFETY: the caller's promises are the same.
-    unsafe { kernel::<V, 2, N, STRIDE>(groups, block, call) }
-}
-
-/// # Safety
-/// As [`kernel`].
-#[inline(always)]
-unsafe fn fours<V: InferenceVector, const N: usize, const STRIDE: usize>(
-    groups: &Groups<4>,
-    block: usize,
-    call: &Call,
-) {
-    // SAFETY: the caller's promises are the same.
-    unsafe { kernel::<V, 4, N, STRIDE>(groups, block, call) }
-}
-
-kernels!(Groups<2>, pairs, [1 2 3 4 5 6 7 8 9 10 11 12]);
-kernels!(Groups<4>, fours, [1 2 3 4 5 6]);
+kernels!(Groups, kernel, [1 2 3 4 5 6]);

@@ -12,6 +12,7 @@ mod groups;
 mod layout;
 mod linear;
 mod memory;
+mod pairs;
 mod pointwise;
 mod pool;
 mod program;

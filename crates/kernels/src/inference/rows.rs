@@ -6,7 +6,7 @@
 
 use super::columns::{Columns, Geometry};
 use super::table::{Call, kernels};
-use super::vector::InferenceVector;
+use super::vector::{InferenceVector, prefetch};
 
 /// The kept weights of some rows of a matrix.
 ///
@@ -72,6 +72,7 @@ impl<const SETS: usize> Rows<SETS> {
                     packed.offsets.extend(kept.iter().map(|kept| kept.0));
                     packed.values.extend(kept.iter().map(|kept| kept.1));
                 }
+                packed.order.push(0);
                 packed
             })
             .collect();
@@ -111,6 +112,13 @@ unsafe fn kernel<V: InferenceVector, const SETS: usize, const N: usize, const ST
                 let at = *row as usize;
                 row = row.add(1);
                 let output = call.output.add(at * call.output_stride);
+                if !first {
+                    // One behind the last row is read: the order has one more entry.
+                    let next = call.output.wrapping_add(*row as usize * call.output_stride);
+                    for i in 0..N * V::LANES / 16 + 1 {
+                        prefetch(next.wrapping_add(i * 16));
+                    }
+                }
                 let mut sums = [V::splat(0.0); N];
                 if first {
                     sums = [V::splat(*call.bias.add(at)); N];
