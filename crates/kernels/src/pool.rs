@@ -1,5 +1,7 @@
 //! Maximum and average pools, forward and backward, and the global average.
 
+use std::ops::Range;
+
 /// A pool over NCHW planes. Windows are clipped to the input: padding and the part of a window beyond the
 /// edge take no part in the maximum nor in the average, which divides by the clipped size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +92,7 @@ impl Pool2d {
 
     /// The part of window number `at` along an axis that lies in the input.
     #[inline(always)]
-    fn window(&self, axis: usize, at: usize) -> std::ops::Range<usize> {
+    fn window(&self, axis: usize, at: usize) -> Range<usize> {
         let start = at * self.stride[axis];
         let end = (start + self.kernel[axis]).saturating_sub(self.padding[axis]);
         start.saturating_sub(self.padding[axis])..end.min(self.input[1 + axis])
@@ -111,147 +113,176 @@ impl Pool2d {
     }
 }
 
-/// Windows that are computed together.
-const LANES: usize = 8;
-
-/// Columns of the output whose windows lie inside the input, in blocks of [`LANES`]; the last block may overlap
-/// the one before. Empty if there are too few, or if the stride is not one of those that have a block.
-fn blocks(pool: &Pool2d) -> (std::ops::Range<usize>, impl Iterator<Item = usize> + Clone) {
+/// Columns of the output whose windows lie inside the input, and how many windows are computed side by side: 8, 4 where
+/// there are fewer than 8, 0 where there are fewer than 4 or the stride is not one of those that have a block.
+fn blocks(pool: &Pool2d) -> (Range<usize>, usize) {
     let [stride, kernel, padding] = [pool.stride[1], pool.kernel[1], pool.padding[1]];
     let first = padding.div_ceil(stride);
     let end =
         ((pool.input[2] + padding + stride).saturating_sub(kernel) / stride).min(pool.output[2]);
-    let inner = if stride <= 3 && end >= first + LANES {
-        first..end
-    } else {
-        0..0
-    };
-    let last = inner.end.saturating_sub(LANES);
-    (
-        inner.clone(),
-        inner.step_by(LANES).map(move |from| from.min(last)),
-    )
+    match end.saturating_sub(first) {
+        8.. if stride <= 3 => (first..end, 8),
+        4.. if stride <= 3 => (first..end, 4),
+        _ => (0..0, 0),
+    }
+}
+
+/// Where the blocks of so many columns begin; the last one may overlap the one before.
+fn starts(inner: &Range<usize>, lanes: usize) -> impl Iterator<Item = usize> + use<> {
+    let last = inner.end.saturating_sub(lanes);
+    let all = inner.clone().step_by(lanes.max(1));
+    all.map(move |from| from.min(last))
 }
 
 multiversion! {
     fn max_planes(pool: &Pool2d, input: &[f32], output: &mut [f32], argmax: &mut [u32]) {
-        let [_, height, width] = pool.input;
-        let [_, _, columns] = pool.output;
-        let area = pool.output[1] * columns;
-        let (inner, blocks) = blocks(pool);
-        let outputs = output.chunks_exact_mut(area).zip(argmax.chunks_exact_mut(area));
-        for (plane, (output, argmax)) in input.chunks_exact(height * width).zip(outputs) {
-            let rows = output.chunks_exact_mut(columns).zip(argmax.chunks_exact_mut(columns));
-            for (row, (output, argmax)) in rows.enumerate() {
-                let window = pool.window(0, row);
-                for from in blocks.clone() {
-                    let corner = [window.start, window.end, from * pool.stride[1] - pool.padding[1]];
-                    let size = [width, pool.kernel[1]];
-                    let (maxima, positions) = match pool.stride[1] {
-                        1 => max_block::<1>(plane, size, corner),
-                        2 => max_block::<2>(plane, size, corner),
-                        _ => max_block::<3>(plane, size, corner),
-                    };
-                    output[from..from + LANES].copy_from_slice(&maxima);
-                    argmax[from..from + LANES].copy_from_slice(&positions);
-                }
-                for column in (0..inner.start).chain(inner.end..columns) {
-                    let span = pool.window(1, column);
-                    let mut position = window.start * width + span.start;
-                    let mut maximum = f32::NEG_INFINITY;
-                    for y in window.clone() {
-                        let start = y * width + span.start;
-                        for (value, at) in plane[start..start + span.len()].iter().zip(start..) {
-                            let larger = *value > maximum || value.is_nan();
-                            maximum = if larger { *value } else { maximum };
-                            position = if larger { at } else { position };
-                        }
+        match (blocks(pool), pool.stride[1]) {
+            ((inner, 8), 1) => max_rows::<8, 1>(pool, inner, input, output, argmax),
+            ((inner, 8), 2) => max_rows::<8, 2>(pool, inner, input, output, argmax),
+            ((inner, 8), _) => max_rows::<8, 3>(pool, inner, input, output, argmax),
+            ((inner, _), 1) => max_rows::<4, 1>(pool, inner, input, output, argmax),
+            ((inner, _), 2) => max_rows::<4, 2>(pool, inner, input, output, argmax),
+            ((inner, _), _) => max_rows::<4, 3>(pool, inner, input, output, argmax),
+        }
+    }
+}
+
+/// All maxima, those of the `inner` columns in blocks.
+#[inline(always)]
+fn max_rows<const LANES: usize, const STRIDE: usize>(
+    pool: &Pool2d,
+    inner: Range<usize>,
+    input: &[f32],
+    output: &mut [f32],
+    argmax: &mut [u32],
+) {
+    let [_, height, width] = pool.input;
+    let [_, _, columns] = pool.output;
+    let area = pool.output[1] * columns;
+    let outputs = output
+        .chunks_exact_mut(area)
+        .zip(argmax.chunks_exact_mut(area));
+    for (plane, (output, argmax)) in input.chunks_exact(height * width).zip(outputs) {
+        let rows = output
+            .chunks_exact_mut(columns)
+            .zip(argmax.chunks_exact_mut(columns));
+        for (row, (output, argmax)) in rows.enumerate() {
+            let window = pool.window(0, row);
+            for from in starts(&inner, LANES) {
+                let left = from * STRIDE - pool.padding[1];
+                let size = [window.len(), pool.kernel[1]];
+                let corner = window.start * width + left;
+                let (maxima, positions) = max_block::<LANES, STRIDE>(&plane[corner..], width, size);
+                output[from..from + LANES].copy_from_slice(&maxima);
+                let first = corner as u32;
+                argmax[from..from + LANES].copy_from_slice(&positions.map(|at| first + at));
+            }
+            for column in (0..inner.start).chain(inner.end..columns) {
+                let span = pool.window(1, column);
+                let mut position = window.start * width + span.start;
+                let mut maximum = f32::NEG_INFINITY;
+                for y in window.clone() {
+                    let start = y * width + span.start;
+                    for (value, at) in plane[start..start + span.len()].iter().zip(start..) {
+                        let larger = *value > maximum || value.is_nan();
+                        maximum = if larger { *value } else { maximum };
+                        position = if larger { at } else { position };
                     }
-                    output[column] = maximum;
-                    argmax[column] = position as u32;
                 }
+                output[column] = maximum;
+                argmax[column] = position as u32;
             }
         }
     }
 }
 
-/// The maxima of [`LANES`] windows side by side, from row `top` to row `bottom`, the first one from column
-/// `left`.
+/// The maxima of `LANES` windows side by side, and where they lie; the first window begins with the plane.
 #[inline(always)]
-fn max_block<const STRIDE: usize>(
+fn max_block<const LANES: usize, const STRIDE: usize>(
     plane: &[f32],
-    [width, kernel]: [usize; 2],
-    [top, bottom, left]: [usize; 3],
+    width: usize,
+    [rows, columns]: [usize; 2],
 ) -> ([f32; LANES], [u32; LANES]) {
     let mut maxima = [f32::NEG_INFINITY; LANES];
-    let mut positions: [u32; LANES] =
-        std::array::from_fn(|lane| (top * width + left + lane * STRIDE) as u32);
-    for y in top..bottom {
-        for x in 0..kernel {
-            let start = y * width + left + x;
-            let values = &plane[start..start + (LANES - 1) * STRIDE + 1];
+    // The tap of every maximum, the same for all windows; they are this far apart.
+    let mut taps = [0; LANES];
+    for y in 0..rows {
+        for x in 0..columns {
+            let tap = y * width + x;
+            let values = &plane[tap..tap + (LANES - 1) * STRIDE + 1];
+            let tap = tap as u32;
             for lane in 0..LANES {
                 let value = values[lane * STRIDE];
                 let larger = value > maxima[lane] || value.is_nan();
                 maxima[lane] = if larger { value } else { maxima[lane] };
-                positions[lane] = if larger {
-                    (start + lane * STRIDE) as u32
-                } else {
-                    positions[lane]
-                };
+                taps[lane] = if larger { tap } else { taps[lane] };
             }
         }
     }
-    (maxima, positions)
+    let position = |lane| taps[lane] + (lane * STRIDE) as u32;
+    (maxima, std::array::from_fn(position))
 }
 
 multiversion! {
     fn average_planes(pool: &Pool2d, input: &[f32], output: &mut [f32]) {
-        let [_, height, width] = pool.input;
-        let [_, rows, columns] = pool.output;
-        let (inner, blocks) = blocks(pool);
-        let outputs = output.chunks_exact_mut(rows * columns);
-        for (plane, output) in input.chunks_exact(height * width).zip(outputs) {
-            for (row, output) in output.chunks_exact_mut(columns).enumerate() {
-                let window = pool.window(0, row);
-                for from in blocks.clone() {
-                    let corner = [window.start, window.end, from * pool.stride[1] - pool.padding[1]];
-                    let size = [width, pool.kernel[1]];
-                    let sums = match pool.stride[1] {
-                        1 => sum_block::<1>(plane, size, corner),
-                        2 => sum_block::<2>(plane, size, corner),
-                        _ => sum_block::<3>(plane, size, corner),
-                    };
-                    let count = (window.len() * pool.kernel[1]) as f32;
-                    output[from..from + LANES].copy_from_slice(&sums.map(|sum| sum / count));
-                }
-                for column in (0..inner.start).chain(inner.end..columns) {
-                    let span = pool.window(1, column);
-                    let mut sum = 0.0;
-                    for y in window.clone() {
-                        for value in &plane[y * width + span.start..y * width + span.end] {
-                            sum += value;
-                        }
+        match (blocks(pool), pool.stride[1]) {
+            ((inner, 8), 1) => average_rows::<8, 1>(pool, inner, input, output),
+            ((inner, 8), 2) => average_rows::<8, 2>(pool, inner, input, output),
+            ((inner, 8), _) => average_rows::<8, 3>(pool, inner, input, output),
+            ((inner, _), 1) => average_rows::<4, 1>(pool, inner, input, output),
+            ((inner, _), 2) => average_rows::<4, 2>(pool, inner, input, output),
+            ((inner, _), _) => average_rows::<4, 3>(pool, inner, input, output),
+        }
+    }
+}
+
+/// All averages, those of the `inner` columns in blocks.
+#[inline(always)]
+fn average_rows<const LANES: usize, const STRIDE: usize>(
+    pool: &Pool2d,
+    inner: Range<usize>,
+    input: &[f32],
+    output: &mut [f32],
+) {
+    let [_, height, width] = pool.input;
+    let [_, rows, columns] = pool.output;
+    let outputs = output.chunks_exact_mut(rows * columns);
+    for (plane, output) in input.chunks_exact(height * width).zip(outputs) {
+        for (row, output) in output.chunks_exact_mut(columns).enumerate() {
+            let window = pool.window(0, row);
+            for from in starts(&inner, LANES) {
+                let corner = window.start * width + from * STRIDE - pool.padding[1];
+                let size = [window.len(), pool.kernel[1]];
+                let sums = sum_block::<LANES, STRIDE>(&plane[corner..], width, size);
+                let count = (window.len() * pool.kernel[1]) as f32;
+                output[from..from + LANES].copy_from_slice(&sums.map(|sum| sum / count));
+            }
+            for column in (0..inner.start).chain(inner.end..columns) {
+                let span = pool.window(1, column);
+                let mut sum = 0.0;
+                for y in window.clone() {
+                    for value in &plane[y * width + span.start..y * width + span.end] {
+                        sum += value;
                     }
-                    output[column] = sum / (window.len() * span.len()) as f32;
                 }
+                output[column] = sum / (window.len() * span.len()) as f32;
             }
         }
     }
 }
 
-/// The sums of [`LANES`] windows side by side, as in [`max_block`].
+/// The sums of `LANES` windows side by side, as in [`max_block`].
 #[inline(always)]
-fn sum_block<const STRIDE: usize>(
+fn sum_block<const LANES: usize, const STRIDE: usize>(
     plane: &[f32],
-    [width, kernel]: [usize; 2],
-    [top, bottom, left]: [usize; 3],
+    width: usize,
+    [rows, columns]: [usize; 2],
 ) -> [f32; LANES] {
     let mut sums = [0.0; LANES];
-    for y in top..bottom {
-        for x in 0..kernel {
-            let start = y * width + left + x;
-            let values = &plane[start..start + (LANES - 1) * STRIDE + 1];
+    for y in 0..rows {
+        for x in 0..columns {
+            let tap = y * width + x;
+            let values = &plane[tap..tap + (LANES - 1) * STRIDE + 1];
             for lane in 0..LANES {
                 sums[lane] += values[lane * STRIDE];
             }

@@ -153,6 +153,11 @@ fn shard(
 /// How a run ended.
 type End = Result<Finished, Failure>;
 
+/// Whether a run was not there before.
+fn took_time(end: &End) -> bool {
+    end.as_ref().map_or(true, |finished| !finished.before)
+}
+
 struct Session<'a> {
     options: JobOptions,
     out: &'a Path,
@@ -198,12 +203,20 @@ impl Session<'_> {
     }
 
     fn say(&self, run: &SweepRun, end: &Option<End>, all: usize, begun: Instant) {
-        let done = {
+        let (done, trained) = {
             let ends = self.ends.lock().unwrap_or_else(|error| error.into_inner());
-            ends.iter().flatten().count() + usize::from(end.is_some())
+            let ends = || ends.iter().chain([end]).flatten();
+            (ends().count(), ends().filter(|end| took_time(end)).count())
         };
         let took = begun.elapsed().as_secs_f64();
-        let left = self.begun.elapsed().as_secs_f64() / done.max(1) as f64 * (all - done) as f64;
+        // Runs that were there before say nothing about how long the others take.
+        let left = match trained {
+            0 => format!("{} to do", all - done),
+            _ => {
+                let each = self.begun.elapsed().as_secs_f64() / trained as f64;
+                format!("about {} left", duration(each * (all - done) as f64))
+            }
+        };
         let (status, what) = match end {
             None => ("interrupted", "interrupted".to_string()),
             Some(Err(failure)) => ("failed", failure.message.clone()),
@@ -220,11 +233,7 @@ impl Session<'_> {
                 ),
             ),
         };
-        note!(
-            "[{done}/{all}] {}: {what}; about {} left",
-            run.id,
-            duration(left)
-        );
+        note!("[{done}/{all}] {}: {what}; {left}", run.id);
         // A reader that has gone away must not end the training.
         let _ = self.output.object(&json!({
             "event": "run", "run": self.out.join(&run.id), "status": status,

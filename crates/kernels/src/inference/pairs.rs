@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::columns::{Columns, Geometry};
 use super::convolution::BAND;
 use super::table::{Call, kernels};
-use super::vector::{InferenceVector, prefetch};
+use super::vector::{InferenceVector, prefetch_values};
 
 /// The kept weights of some rows of a matrix.
 #[derive(Clone, Debug)]
@@ -195,14 +195,10 @@ unsafe fn kernel<V: InferenceVector, const N: usize, const STRIDE: usize>(
         let mut offset = block.offsets.as_ptr();
         let mut value = block.values.as_ptr();
         for (at, pair) in block.pairs.iter().enumerate() {
-            if !first {
-                if let Some(next) = block.pairs.get(at + 1) {
-                    for row in next.rows {
-                        let to = call.output.add(row as usize * call.output_stride);
-                        for i in 0..N * V::LANES / 16 + 1 {
-                            prefetch(to.wrapping_add(i * 16));
-                        }
-                    }
+            if let (false, Some(next)) = (first, block.pairs.get(at + 1)) {
+                for row in next.rows {
+                    let sums = call.output.wrapping_add(row as usize * call.output_stride);
+                    prefetch_values(sums, N * V::LANES);
                 }
             }
             let [at_one, at_two] = pair.rows.map(|row| row as usize);

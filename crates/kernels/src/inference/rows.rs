@@ -6,7 +6,7 @@
 
 use super::columns::{Columns, Geometry};
 use super::table::{Call, kernels};
-use super::vector::{InferenceVector, prefetch};
+use super::vector::{InferenceVector, prefetch_values};
 
 /// The kept weights of some rows of a matrix.
 ///
@@ -21,7 +21,8 @@ pub(super) struct Rows<const SETS: usize> {
 struct Block {
     /// Added to every offset.
     base: usize,
-    /// Rows in the order in which they are computed, and how many weights they have, as runs of equal counts.
+    /// Rows in the order in which they are computed, and behind the last one any row, which may be looked up too; how
+    /// many weights they have, as runs of equal counts.
     order: Vec<u32>,
     runs: Vec<Run>,
     /// Of every weight, row after row: the offset of its column and its value.
@@ -113,11 +114,9 @@ unsafe fn kernel<V: InferenceVector, const SETS: usize, const N: usize, const ST
                 row = row.add(1);
                 let output = call.output.add(at * call.output_stride);
                 if !first {
-                    // One behind the last row is read: the order has one more entry.
+                    // Of the last row this is the entry behind it.
                     let next = call.output.wrapping_add(*row as usize * call.output_stride);
-                    for i in 0..N * V::LANES / 16 + 1 {
-                        prefetch(next.wrapping_add(i * 16));
-                    }
+                    prefetch_values(next, N * V::LANES);
                 }
                 let mut sums = [V::splat(0.0); N];
                 if first {

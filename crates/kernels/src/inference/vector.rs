@@ -58,6 +58,15 @@ pub(super) fn prefetch<T>(from: *const T) {
     let _ = from;
 }
 
+/// Brings some values, wherever they lie, into the first-level cache.
+#[inline(always)]
+pub(super) fn prefetch_values(from: *const f32, count: usize) {
+    const LINE: usize = 16;
+    for line in 0..count / LINE + 1 {
+        prefetch(from.wrapping_add(line * LINE));
+    }
+}
+
 impl InferenceVector for Eight {
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
