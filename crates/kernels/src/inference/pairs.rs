@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::columns::{Columns, Geometry};
 use super::convolution::BAND;
 use super::table::{Call, kernels};
-use super::vector::{InferenceVector, prefetch_values};
+use super::vector::{FourOffsets, InferenceVector, prefetch_values};
 
 /// The kept weights of some rows of a matrix.
 #[derive(Clone, Debug)]
@@ -225,17 +225,11 @@ unsafe fn kernel<V: InferenceVector, const N: usize, const STRIDE: usize>(
             // Offsets and weights of four are one load each.
             while apart >= 2 {
                 let four = V::four(value);
-                let offsets = offset.cast::<u64>().read_unaligned();
+                let offsets = FourOffsets::load(offset);
                 macro_rules! add {
                     ($i:literal, $sums:ident) => {
-                        // On a little-endian machine the first offset is the lowest.
-                        let at = if cfg!(target_endian = "little") {
-                            (offsets >> (16 * $i)) as u16
-                        } else {
-                            *offset.add($i)
-                        };
                         let weight = four.pick::<$i>();
-                        let from = input.add(usize::from(at));
+                        let from = input.add(offsets.get($i));
                         for (i, sum) in $sums.iter_mut().enumerate() {
                             *sum = sum.multiply_add(weight, V::load(from.add(i * STRIDE)));
                         }

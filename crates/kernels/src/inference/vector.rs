@@ -46,6 +46,31 @@ pub(super) trait InferenceVector: Vector {
     unsafe fn pick<const I: i32>(self) -> Self;
 }
 
+/// Four neighbouring offsets for one load: where every multiply-add needs a load of its own, loads are the limit.
+#[derive(Clone, Copy)]
+pub(super) struct FourOffsets(u64);
+
+impl FourOffsets {
+    /// # Safety
+    /// 4 offsets can be read at `from`.
+    #[inline(always)]
+    pub unsafe fn load(from: *const u16) -> Self {
+        // SAFETY: as promised by the caller.
+        Self(unsafe { from.cast::<u64>().read_unaligned() })
+    }
+
+    /// Offset number `i`.
+    #[inline(always)]
+    pub fn get(self, i: usize) -> usize {
+        let from_lowest = if cfg!(target_endian = "little") {
+            i
+        } else {
+            3 - i
+        };
+        usize::from((self.0 >> (16 * from_lowest)) as u16)
+    }
+}
+
 /// Brings what is at `from` into the first-level cache; any address will do.
 #[inline(always)]
 pub(super) fn prefetch<T>(from: *const T) {

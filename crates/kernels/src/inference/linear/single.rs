@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{GROUP, Packed, Storage};
 #[cfg(target_arch = "x86_64")]
 use crate::InstructionSet;
-use crate::inference::vector::{InferenceVector, prefetch};
+use crate::inference::vector::{FourOffsets, InferenceVector, prefetch};
 use crate::instruction_set;
 use crate::vector::Eight;
 
@@ -125,16 +125,21 @@ unsafe fn gather(packed: &Packed<f32>, row: usize, input: &[f32]) -> f32 {
     let (value_groups, value_rest) = values.as_chunks::<8>();
     let (place_groups, place_rest) = places.as_chunks::<8>();
     // SAFETY: every place is a column, and the input has as many.
-    let at = |place: u16| unsafe { *input.get_unchecked(usize::from(place)) };
+    let at = |place: usize| unsafe { *input.get_unchecked(place) };
     for (values, places) in value_groups.iter().zip(place_groups) {
         prefetch(values.as_ptr().wrapping_add(AHEAD));
         prefetch(places.as_ptr().wrapping_add(AHEAD));
+        // SAFETY: eight places can be read.
+        let places = unsafe {
+            let from = places.as_ptr();
+            [FourOffsets::load(from), FourOffsets::load(from.add(4))]
+        };
         for i in 0..8 {
-            sums[i] += values[i] * at(places[i]);
+            sums[i] += values[i] * at(places[i / 4].get(i % 4));
         }
     }
     for (i, (value, place)) in value_rest.iter().zip(place_rest).enumerate() {
-        sums[i] += value * at(*place);
+        sums[i] += value * at(usize::from(*place));
     }
     let [a, b, c, d, e, f, g, h] = sums;
     ((a + b) + (c + d)) + ((e + f) + (g + h))
