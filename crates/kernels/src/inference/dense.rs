@@ -115,4 +115,4 @@ unsafe fn kernel<V: InferenceVector, const N: usize, const STRIDE: usize>(
     }
 }
 
-kernels!(Dense, kernel, [1 2 3 4]);
+kernels!(Dense, kernel, 8: [1 2], 16: [1 2 3 4]);

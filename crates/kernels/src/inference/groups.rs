@@ -197,4 +197,4 @@ unsafe fn kernel<V: InferenceVector, const N: usize, const STRIDE: usize>(
     }
 }
 
-kernels!(Groups, kernel, [1 2 3 4 5 6]);
+kernels!(Groups, kernel, 8: [1 2 3], 16: [1 2 3 4 5 6]);

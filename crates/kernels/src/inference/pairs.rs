@@ -315,4 +315,4 @@ unsafe fn add<V: InferenceVector, const N: usize, const STRIDE: usize>(
     }
 }
 
-kernels!(Pairs, kernel, [1 2 3 4 5 6 7 8 9 10 11 12]);
+kernels!(Pairs, kernel, 8: [1 2 3 4 5 6], 16: [1 2 3 4 5 6 7 8 9 10 11 12]);

@@ -217,5 +217,5 @@ unsafe fn double<V: InferenceVector, const N: usize, const STRIDE: usize>(
     unsafe { kernel::<V, 2, N, STRIDE>(rows, block, call) }
 }
 
-kernels!(Rows<1>, single, [1 2 3 4 5 6 7 8 9 10 11 12]);
-kernels!(Rows<2>, double, [1 2 3 4 5 6]);
+kernels!(Rows<1>, single, 8: [1 2 3 4 5 6 7 8 9 10 11 12], 16: [1 2 3 4 5 6 7 8 9 10 11 12]);
+kernels!(Rows<2>, double, 8: [1 2 3 4 5 6], 16: [1 2 3 4 5 6]);

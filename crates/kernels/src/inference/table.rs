@@ -20,9 +20,9 @@ pub(super) struct Call {
 pub(super) type Kernel<T> = unsafe fn(&T, usize, &Call);
 
 /// Gives `$packed` the method `kernel(lanes, vectors, stride)`, which finds `$kernel::<Vector, vectors, stride>`
-/// for any of the listed numbers of vectors, which are 1, 2, 3 and so on.
+/// for any of the numbers of vectors that are listed for vectors of 8 and of 16 lanes, which are 1, 2, 3 and so on.
 macro_rules! kernels {
-    ($packed:ty, $kernel:ident, [$($count:literal)*]) => {
+    ($packed:ty, $kernel:ident, 8: [$($eight:literal)*], 16: [$($sixteen:literal)*]) => {
         impl $packed {
             /// The kernel for tiles of so many vectors that are `stride` values apart; none if it does not exist.
             pub fn kernel(
@@ -32,14 +32,18 @@ macro_rules! kernels {
             ) -> Option<$crate::inference::table::Kernel<$packed>> {
                 use $crate::inference::table::{Call, Kernel};
                 use $crate::{InstructionSet, instruction_set};
+                macro_rules! list {
+                    (8, $run:ident) => { &[$($run::<$eight>),*] };
+                    (16, $run:ident) => { &[$($run::<$sixteen>),*] };
+                }
                 macro_rules! versions {
-                    ($vector:ty, $distance:literal, $attribute:meta) => {{
+                    ($lanes:tt, $vector:ty, $distance:literal, $attribute:meta) => {{
                         #[$attribute]
                         unsafe fn run<const N: usize>(packed: &$packed, block: usize, call: &Call) {
                             // SAFETY: the caller's promises are the same, and the attribute names the instructions.
                             unsafe { $kernel::<$vector, N, $distance>(packed, block, call) }
                         }
-                        const KERNELS: &[Kernel<$packed>] = &[$(run::<$count>),*];
+                        const KERNELS: &[Kernel<$packed>] = list!($lanes, run);
                         KERNELS.get(vectors.wrapping_sub(1)).copied()
                     }};
                 }
@@ -48,23 +52,23 @@ macro_rules! kernels {
                     use std::arch::x86_64::{__m256, __m512};
                     match (instruction_set(), lanes, stride) {
                         (InstructionSet::Avx512, 16, 16) => {
-                            return versions!(__m512, 16, target_feature(enable = "avx512f"));
+                            return versions!(16, __m512, 16, target_feature(enable = "avx512f"));
                         }
                         (InstructionSet::Avx512 | InstructionSet::Avx2, 8, 16) => {
-                            return versions!(__m256, 16, target_feature(enable = "avx2,fma"));
+                            return versions!(8, __m256, 16, target_feature(enable = "avx2,fma"));
                         }
                         (InstructionSet::Avx512 | InstructionSet::Avx2, 8, 8) => {
-                            return versions!(__m256, 8, target_feature(enable = "avx2,fma"));
+                            return versions!(8, __m256, 8, target_feature(enable = "avx2,fma"));
                         }
                         _ => {}
                     }
                 }
                 match (instruction_set(), lanes, stride) {
                     (InstructionSet::Baseline, 8, 16) => {
-                        versions!($crate::vector::Eight, 16, inline(never))
+                        versions!(8, $crate::vector::Eight, 16, inline(never))
                     }
                     (InstructionSet::Baseline, 8, 8) => {
-                        versions!($crate::vector::Eight, 8, inline(never))
+                        versions!(8, $crate::vector::Eight, 8, inline(never))
                     }
                     _ => None,
                 }
