@@ -22,11 +22,15 @@ const COLOURS: [&str; 10] = [
     ink::ORDERED[6],
 ];
 
+/// Of more series than these only the baseline and this program's own have bands: many on top of each other say nothing.
+const BANDS_MAX: usize = 5;
+
 /// Groups that differ in their density only.
 struct Series<'a> {
     style: Style,
     /// From the least density.
     groups: Vec<&'a Group>,
+    has_band: bool,
 }
 
 /// The pictures of a comparison by file name; a picture that would show nothing is left out.
@@ -84,6 +88,7 @@ fn series(comparison: &Comparison) -> Vec<Series<'_>> {
         }
     }
     let mut next = 0;
+    let few = series.len() <= BANDS_MAX;
     (series.into_iter())
         .map(|(name, mut groups)| {
             groups.sort_by(|a, b| a.density.total_cmp(&b.density));
@@ -105,6 +110,7 @@ fn series(comparison: &Comparison) -> Vec<Series<'_>> {
                     bold: own && !is_baseline,
                 },
                 groups,
+                has_band: few || own || is_baseline,
             }
         })
         .collect()
@@ -114,16 +120,30 @@ fn styles(series: &[Series<'_>]) -> Vec<Style> {
     series.iter().map(|series| series.style.clone()).collect()
 }
 
-/// From the least to the largest error: means always, intervals as far as they do not stretch the picture beyond use.
-fn errors(comparison: &Comparison) -> Range {
+/// From the least to the largest error: means always, drawn intervals as far as they do not stretch the picture beyond use.
+fn errors(comparison: &Comparison, series: &[Series<'_>]) -> Range {
     let means = || comparison.groups.iter().map(|group| group.error.mean);
     let least = means().fold(f64::INFINITY, f64::min);
     let most = means().fold(0.0, f64::max);
-    let ends = (comparison.groups.iter())
+    let ends = (series.iter().filter(|series| series.has_band))
+        .flat_map(|series| &series.groups)
         .filter_map(|group| group.error.interval)
         .flat_map(|(low, high)| [low.max(0.7 * least), high.min(1.5 * most)]);
     let log = most > 3.0 * least;
     Range::of(means().chain(ends), log)
+}
+
+fn error_label(comparison: &Comparison, series: &[Series<'_>]) -> String {
+    let with_bands = series.iter().filter(|series| series.has_band);
+    let names: Vec<&str> = with_bands
+        .map(|series| series.style.name.as_str())
+        .collect();
+    let of = match names.len() {
+        count if count == series.len() => " and 95 % interval".to_string(),
+        0 => String::new(),
+        _ => format!(", 95 % interval of {}", names.join(" and ")),
+    };
+    format!("{}, mean over seeds{of}", comparison.metric.name())
 }
 
 fn against_density(comparison: &Comparison, series: &[Series<'_>]) -> Option<Canvas> {
@@ -142,17 +162,14 @@ fn against_density(comparison: &Comparison, series: &[Series<'_>]) -> Option<Can
             format: format::percent,
         },
         Axis {
-            label: &format!(
-                "{}, mean over seeds and 95 % interval",
-                comparison.metric.name()
-            ),
-            range: errors(comparison),
+            label: &error_label(comparison, series),
+            range: errors(comparison, series),
             format: format::percent,
         },
         &styles(series),
     );
     // Bands lie below all curves.
-    for Series { style, groups } in series {
+    for Series { style, groups, .. } in series.iter().filter(|series| series.has_band) {
         let band: Vec<(f64, f64, f64)> = (groups.iter())
             .filter_map(|group| {
                 let (low, high) = group.error.interval?;
@@ -167,7 +184,7 @@ fn against_density(comparison: &Comparison, series: &[Series<'_>]) -> Option<Can
     // What stands out lies above all others, levels below.
     let mut order: Vec<&Series<'_>> = series.iter().collect();
     order.sort_by_key(|series| (!is_level(&series.groups), series.style.bold));
-    for Series { style, groups } in order {
+    for Series { style, groups, .. } in order {
         match is_level(groups) {
             true => chart.level(groups[0].error.mean, groups[0].error.interval, style),
             false => {
@@ -228,11 +245,8 @@ fn pareto(
             format: axis.format,
         },
         Axis {
-            label: &format!(
-                "{}, mean over seeds and 95 % interval",
-                comparison.metric.name()
-            ),
-            range: errors(comparison),
+            label: &error_label(comparison, series),
+            range: errors(comparison, series),
             format: format::percent,
         },
         &styles,
@@ -266,10 +280,11 @@ fn pareto(
     let steps = steps.iter().map(|&point| chart.at(point)).collect();
     chart.canvas.polyline(steps, ink::BEFORE, 1.6, true);
     let mut marks = Vec::new();
-    for (Series { groups, .. }, style) in series.iter().zip(&styles).rev() {
-        for group in groups {
+    for (series, style) in series.iter().zip(&styles).rev() {
+        for group in &series.groups {
             let Some(cost) = cost(group) else { continue };
-            if let Some(interval) = group.error.interval {
+            let interval = group.error.interval.filter(|_| series.has_band);
+            if let Some(interval) = interval {
                 chart.whisker(cost, interval, style.ink);
                 // A whisker is a row of marks to what stands beside it.
                 let ends = [interval.0, interval.1].map(|error| chart.at((cost, error)));
