@@ -1,7 +1,7 @@
 //! Which kernel a layer gets, from a model of what each would cost.
 
 use skinny_kernels::InstructionSet;
-use skinny_kernels::inference::{Choice, Method, Precision, Storage};
+use skinny_kernels::inference::{Choice, Method, Precision, Storage, Window};
 
 /// A convolution as the model of costs sees it.
 #[derive(Clone, Copy, Debug)]
@@ -12,15 +12,33 @@ pub(crate) struct Shape {
     pub groups: usize,
     /// Kept weights of all groups.
     pub nonzeros: usize,
-    /// Vectors of one output channel, of this many lanes.
-    pub vectors: usize,
+    /// Vectors of one row of an output channel, of this many lanes.
+    pub row_vectors: usize,
     pub lanes: usize,
-    /// Taps that read the same values of the input, shifted.
-    pub taps: usize,
+    pub window: Window,
+}
+
+impl Shape {
+    /// Vectors of one output channel.
+    fn vectors(&self) -> usize {
+        self.window.output[0] * self.row_vectors
+    }
+
+    /// Bytes of input that a tile of `n` vectors touches per column: neighbouring taps share most of theirs.
+    fn touched(&self, n: f64) -> f64 {
+        const LINE: f64 = 64.0;
+        if self.window.is_pointwise() {
+            return 4.0 * self.lanes as f64 * n;
+        }
+        let [kernel, stride] = [self.window.kernel, self.window.stride];
+        // Taps of one phase of the strides, and rows of the input that they reach below a row of the output.
+        let [rows, columns] = [0, 1].map(|axis| kernel[axis].div_ceil(stride[axis]) as f64);
+        LINE * (n + (rows - 1.0) * self.row_vectors as f64) / (rows * columns)
+    }
 }
 
 /// Bytes of input that a block of columns may touch: what the first-level cache holds beside the weights.
-const BUDGETS: [usize; 2] = [16 << 10, 20 << 10];
+const BUDGETS: [usize; 2] = [20 << 10, 24 << 10];
 
 /// All choices that are worth a look for a convolution.
 pub(crate) fn candidates(lanes: usize) -> Vec<Choice> {
@@ -55,29 +73,22 @@ pub(crate) fn candidates(lanes: usize) -> Vec<Choice> {
 /// Cycles that a convolution takes with a choice, by a model: what the arithmetic units and the loads cost, what it
 /// costs to begin and end the sums of a row, and mispredicted ends of loops.
 pub(crate) fn cycles(shape: &Shape, choice: &Choice) -> f64 {
-    let tiles = shape.vectors.div_ceil(choice.vectors) as f64;
+    let tiles = shape.vectors().div_ceil(choice.vectors) as f64;
     // Vectors of an average tile.
-    let n = shape.vectors as f64 / tiles;
+    let n = shape.vectors() as f64 / tiles;
     let all = (shape.rows * shape.columns) as f64;
     let density = shape.nonzeros as f64 / all;
     let rows = shape.rows as f64;
-    // Bytes of input per column: neighbouring taps share most of theirs.
-    let line = 4.0
-        * if shape.taps > 1 {
-            16.0
-        } else {
-            shape.lanes as f64
-        };
-    let shared = if shape.taps > 1 {
-        shape.taps as f64 / 1.7
-    } else {
-        1.0
-    };
-    let touched = shape.columns as f64 / shape.groups as f64 * n * line / shared;
+    let touched = shape.columns as f64 / shape.groups as f64 * shape.touched(n);
     let blocks = (touched / choice.budget as f64).ceil().max(1.0);
     // Loading and storing the sums of a row, and the end of its loop.
     let begin = 1.5 * n + 10.0;
-    let half = |fma: f64, loads: f64| 0.5 * fma.max(loads) + 0.5;
+    // Where blocks follow each other, the larger ones leave little of the cache to what comes and goes.
+    let crowded = match blocks > 1.0 && choice.budget > BUDGETS[0] {
+        true => 1.03,
+        false => 1.0,
+    };
+    let half = |fma: f64, loads: f64| crowded * (0.5 * fma.max(loads) + 0.5);
     match choice.method {
         Method::Dense => {
             let step = half(6.0 * n, 6.0 + n);
@@ -98,10 +109,14 @@ pub(crate) fn cycles(shape: &Shape, choice: &Choice) -> f64 {
             let both = density * density;
             let alone = 2.0 * density * (1.0 - density);
             // Columns of one row alone are computed beside those of the other one alone.
-            let apart = 0.5 * half(2.0 * n, 2.0 * n + 1.5).max(4.0);
-            let per_column = both * half(2.0 * n, n + 2.0).max(4.0) + alone * apart;
+            let apart = 0.5 * half(2.0 * n, 2.0 * n + 0.75).max(4.0);
+            // Shorter steps than those of a dense product: more of them are spent on counting.
+            let together = half(2.0 * n, n + 2.0).max(4.0) + 0.3;
+            let per_column = both * together + alone * apart;
             let groups = (rows / 2.0).ceil();
-            tiles * groups * (all / rows * per_column + blocks * 2.0 * begin)
+            // One more loop ends than in two single rows.
+            let group = 2.0 * begin + 4.0;
+            tiles * groups * (all / rows * per_column + blocks * group)
         }
         Method::Fours => {
             let mut per_column = 0.0;

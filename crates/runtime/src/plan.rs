@@ -57,9 +57,9 @@ impl ConvProblem<'_> {
             columns: self.weights.values.len() / rows,
             groups: self.weights.groups,
             nonzeros: self.nonzeros(),
-            vectors: self.window.output[0] * self.window.output[1].div_ceil(self.lanes),
+            row_vectors: self.window.output[1].div_ceil(self.lanes),
             lanes: self.lanes,
-            taps: self.window.kernel.iter().product(),
+            window: self.window,
         }
     }
 }
