@@ -226,39 +226,26 @@ unsafe fn kernel<V: InferenceVector, const N: usize, const STRIDE: usize>(
             while apart >= 2 {
                 let four = V::four(value);
                 let offsets = FourOffsets::load(offset);
-                macro_rules! add {
-                    ($i:literal, $sums:ident) => {
-                        let weight = four.pick::<$i>();
-                        let from = input.add(offsets.get($i));
-                        for (i, sum) in $sums.iter_mut().enumerate() {
-                            *sum = sum.multiply_add(weight, V::load(from.add(i * STRIDE)));
-                        }
-                    };
-                }
-                add!(0, one);
-                add!(1, two);
-                add!(2, one);
-                add!(3, two);
+                let from = |i| input.add(offsets.get(i));
+                add::<V, N, STRIDE>(&mut one, four.pick::<0>(), from(0));
+                add::<V, N, STRIDE>(&mut two, four.pick::<1>(), from(1));
+                add::<V, N, STRIDE>(&mut one, four.pick::<2>(), from(2));
+                add::<V, N, STRIDE>(&mut two, four.pick::<3>(), from(3));
                 offset = offset.add(4);
                 value = value.add(4);
                 apart -= 2;
             }
-            let mut rest = pair.rest;
+            let from = |offset: *const u16| input.add(usize::from(*offset));
             if apart > 0 {
-                add::<V, N, STRIDE>(
-                    &mut two,
-                    *value.add(1),
-                    input.add(usize::from(*offset.add(1))),
-                );
-                add::<V, N, STRIDE>(&mut one, *value, input.add(usize::from(*offset)));
+                add::<V, N, STRIDE>(&mut one, V::splat(*value), from(offset));
+                add::<V, N, STRIDE>(&mut two, V::splat(*value.add(1)), from(offset.add(1)));
                 offset = offset.add(2);
                 value = value.add(2);
             }
-            while rest > 0 {
-                add::<V, N, STRIDE>(&mut one, *value, input.add(usize::from(*offset)));
+            for _ in 0..pair.rest {
+                add::<V, N, STRIDE>(&mut one, V::splat(*value), from(offset));
                 offset = offset.add(1);
                 value = value.add(1);
-                rest -= 1;
             }
             // The second row first: of a row that is its own partner, the first has the sums.
             store(two, relu, to_two);
@@ -303,12 +290,11 @@ unsafe fn store<V: InferenceVector, const N: usize>(sums: [V; N], relu: bool, to
 #[inline(always)]
 unsafe fn add<V: InferenceVector, const N: usize, const STRIDE: usize>(
     sums: &mut [V; N],
-    weight: f32,
+    weight: V,
     from: *const f32,
 ) {
     // SAFETY: as promised by the caller.
     unsafe {
-        let weight = V::splat(weight);
         for (i, sum) in sums.iter_mut().enumerate() {
             *sum = sum.multiply_add(weight, V::load(from.add(i * STRIDE)));
         }
