@@ -40,6 +40,6 @@ pub use conv::{Conv2d, SparseConv2d};
 pub use finish::Finish;
 pub use linear::{Linear, SparseLinear};
 pub use pool::Pool2d;
-pub use simd::{InstructionSet, instruction_set};
+pub use simd::{InstructionSet, first_level_cache, instruction_set};
 pub use threads::Threads;
 pub use transpose::transpose;

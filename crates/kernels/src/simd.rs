@@ -51,6 +51,37 @@ fn detect() -> InstructionSet {
     InstructionSet::Baseline
 }
 
+/// Bytes of the first-level data cache of this processor: what it says, or what most have.
+pub fn first_level_cache() -> usize {
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    const USUAL: usize = 32 << 10;
+    *BYTES.get_or_init(|| cache_of_processor().unwrap_or(USUAL))
+}
+
+/// The first data cache that CPUID describes: Intel by leaf 4, AMD by leaf 0x8000_001d, both in the same form.
+#[cfg(target_arch = "x86_64")]
+fn cache_of_processor() -> Option<usize> {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    const DATA: u32 = 1;
+    let leaf = |leaf: u32| (__cpuid(leaf & 0x8000_0000).eax >= leaf).then_some(leaf);
+    let leaves = [leaf(4), leaf(0x8000_001d)].into_iter().flatten();
+    leaves
+        .flat_map(|leaf| (0..4).map(move |index| __cpuid_count(leaf, index)))
+        .find_map(|cache| {
+            let (kind, level) = (cache.eax & 31, cache.eax >> 5 & 7);
+            let field = |bits: u32| bits as usize + 1;
+            let ways = field(cache.ebx >> 22);
+            let partitions = field(cache.ebx >> 12 & 0x3ff);
+            let line = field(cache.ebx & 0xfff);
+            (kind == DATA && level == 1).then(|| ways * partitions * line * field(cache.ecx))
+        })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cache_of_processor() -> Option<usize> {
+    None
+}
+
 /// Compiles a function once per instruction set and calls the best one for this processor.
 ///
 /// The body is ordinary safe Rust without fused multiply-add, so every version gives the same bits.
@@ -95,6 +126,12 @@ macro_rules! multiversion {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_level_cache_has_a_size_that_processors_have() {
+        let bytes = first_level_cache();
+        assert!((8 << 10..=512 << 10).contains(&bytes) && bytes.is_multiple_of(4 << 10));
+    }
 
     /// Runs the tests of the products again with every lower instruction set, in a process of its own.
     #[test]

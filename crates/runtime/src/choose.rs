@@ -1,7 +1,7 @@
 //! Which kernel a layer gets, from a model of what each would cost.
 
-use skinny_kernels::InstructionSet;
-use skinny_kernels::inference::{Choice, Method, Precision, Storage, Window};
+use skinny_kernels::inference::{Choice, Input, Method, Precision, Storage};
+use skinny_kernels::{InstructionSet, first_level_cache};
 
 /// A convolution as the model of costs sees it.
 #[derive(Clone, Copy, Debug)]
@@ -12,136 +12,207 @@ pub(crate) struct Shape {
     pub groups: usize,
     /// Kept weights of all groups.
     pub nonzeros: usize,
-    /// Vectors of one row of an output channel, of this many lanes.
-    pub row_vectors: usize,
-    pub lanes: usize,
-    pub window: Window,
+    /// Vectors of an output channel that are computed together: all, or those of one piece in a chain.
+    pub vectors: usize,
+    pub input: Input,
 }
 
 impl Shape {
-    /// Vectors of one output channel.
-    fn vectors(&self) -> usize {
-        self.window.output[0] * self.row_vectors
-    }
-
-    /// Bytes of input that a tile of `n` vectors touches per column: neighbouring taps share most of theirs.
-    fn touched(&self, n: f64) -> f64 {
-        const LINE: f64 = 64.0;
-        if self.window.is_pointwise() {
-            return 4.0 * self.lanes as f64 * n;
+    /// Bytes of input that a tile of `n` vectors touches in all columns: neighbouring taps share most of theirs.
+    fn touched(&self, n: usize) -> f64 {
+        match &self.input {
+            Input::Plane(plane) => (4 * plane.lanes * n * self.columns) as f64,
+            Input::Lines(_, lines) => {
+                const LINE: usize = 64;
+                (LINE * lines.touched(n) * lines.channels() / self.groups) as f64
+            }
         }
-        let [kernel, stride] = [self.window.kernel, self.window.stride];
-        // Taps of one phase of the strides, and rows of the input that they reach below a row of the output.
-        let [rows, columns] = [0, 1].map(|axis| kernel[axis].div_ceil(stride[axis]) as f64);
-        LINE * (n + (rows - 1.0) * self.row_vectors as f64) / (rows * columns)
     }
 }
 
-/// Bytes of input that a block of columns may touch: what the first-level cache holds beside the weights.
-const BUDGETS: [usize; 2] = [20 << 10, 24 << 10];
+/// Parts of the first-level cache that the input of a block of columns may fill; the rest is for weights and sums.
+const PARTS: [f64; 3] = [0.6, 0.75, 0.9];
 
-/// All choices that are worth a look for a convolution.
-pub(crate) fn candidates(lanes: usize) -> Vec<Choice> {
+/// The choices that are worth a look for a convolution: of every method those with the least cycles.
+pub(crate) fn candidates(shape: &Shape) -> Vec<Choice> {
+    let lanes = shape.input.image().lanes;
+    let mut budgets: Vec<usize> = PARTS
+        .map(|part| (part * first_level_cache() as f64) as usize)
+        .to_vec();
+    // Registers of 64 bytes wait no longer for the second-level cache than for the loads and stores of the sums of one more block.
+    if lanes == 16 {
+        budgets.push(usize::MAX);
+    }
     let mut choices = Vec::new();
     for method in Method::ALL {
         // Without 32 registers, groups of four rows spill.
         if method == Method::Fours && lanes == 8 {
             continue;
         }
-        let largest = method.largest_tile(lanes);
-        let smallest = if method == Method::Dense {
-            largest
-        } else {
-            largest / 2
+        let largest = method.largest_tile(lanes).min(shape.vectors);
+        let mut sizes = match method {
+            Method::Dense => vec![largest, largest / 2],
+            _ => vec![
+                largest,
+                largest - 1,
+                largest * 2 / 3,
+                largest / 2,
+                largest / 3,
+            ],
         };
-        for vectors in [largest, largest - 1, largest * 2 / 3, smallest] {
-            for budget in BUDGETS {
-                let choice = Choice {
-                    method,
-                    vectors: vectors.max(1),
-                    budget,
-                };
-                if !choices.contains(&choice) {
-                    choices.push(choice);
-                }
-            }
-        }
+        sizes.retain(|size| *size > 0);
+        sizes.dedup();
+        let sized = sizes.iter().flat_map(|vectors| {
+            budgets.iter().map(|budget| Choice {
+                method,
+                vectors: *vectors,
+                budget: *budget,
+            })
+        });
+        let mut of_method: Vec<Choice> = sized.collect();
+        of_method.sort_by(|a, b| cycles(shape, a).total_cmp(&cycles(shape, b)));
+        choices.extend(of_method.into_iter().take(3));
     }
     choices
+}
+
+/// What the parts of a product cost, in cycles: found by fitting to measurements.
+struct Costs {
+    /// Bytes of input that stay in the first-level cache.
+    cache: f64,
+    /// A vector that is loaded from the first-level cache, and one from the second.
+    near: f64,
+    far: f64,
+    /// A step of the loop, beside its multiply-adds and loads.
+    dense_step: f64,
+    row_step: f64,
+    together_step: f64,
+    apart_step: f64,
+    fours_step: f64,
+    /// A vector of sums: stored once, or loaded and stored for every block.
+    once: f64,
+    again: f64,
+    /// The beginning and end of the loops of a group of rows.
+    dense_end: f64,
+    row_end: f64,
+    pair_end: f64,
+    fours_end: f64,
+    /// A multiply-add that waits for the one before.
+    wait: f64,
+}
+
+/// With vectors of 16 lanes; cores with two multiply-adds and two loads of 64 bytes per cycle.
+fn sixteen() -> Costs {
+    Costs {
+        cache: 0.9 * first_level_cache() as f64,
+        near: 0.6,
+        far: 0.87,
+        dense_step: 0.36,
+        row_step: 0.35,
+        together_step: 0.93,
+        apart_step: 0.18,
+        fours_step: 0.42,
+        once: 0.3,
+        again: 1.8,
+        dense_end: 15.0,
+        row_end: 12.0,
+        pair_end: 12.0,
+        fours_end: 45.0,
+        wait: 1.7,
+    }
+}
+
+/// With vectors of 8 lanes, of which a block always stays in the first-level cache.
+fn eight() -> Costs {
+    Costs {
+        cache: f64::INFINITY,
+        near: 0.5,
+        far: 0.5,
+        dense_step: 0.5,
+        row_step: 1.0,
+        together_step: 0.8,
+        apart_step: 0.2,
+        fours_step: 0.5,
+        once: 1.5,
+        again: 1.5,
+        dense_end: 60.0,
+        row_end: 10.0,
+        pair_end: 24.0,
+        fours_end: 160.0,
+        wait: 4.0,
+    }
 }
 
 /// Cycles that a convolution takes with a choice, by a model: what the arithmetic units and the loads cost, what it
 /// costs to begin and end the sums of a row, and mispredicted ends of loops.
 pub(crate) fn cycles(shape: &Shape, choice: &Choice) -> f64 {
-    let tiles = shape.vectors().div_ceil(choice.vectors) as f64;
-    // Vectors of an average tile.
-    let n = shape.vectors() as f64 / tiles;
-    let all = (shape.rows * shape.columns) as f64;
-    let density = shape.nonzeros as f64 / all;
-    let rows = shape.rows as f64;
-    let touched = shape.columns as f64 / shape.groups as f64 * shape.touched(n);
-    let blocks = (touched / choice.budget as f64).ceil().max(1.0);
-    // Loading and storing the sums of a row, and the end of its loop.
-    let begin = 1.5 * n + 10.0;
-    // Where blocks follow each other, the larger ones leave little of the cache to what comes and goes.
-    let crowded = match blocks > 1.0 && choice.budget > BUDGETS[0] {
-        true => 1.03,
-        false => 1.0,
+    let costs = match shape.input.image().lanes {
+        16 => sixteen(),
+        _ => eight(),
     };
-    let half = |fma: f64, loads: f64| crowded * (0.5 * fma.max(loads) + 0.5);
-    match choice.method {
+    let tiles = shape.vectors.div_ceil(choice.vectors);
+    // Vectors of the largest tile, and of an average one.
+    let largest = shape.vectors.div_ceil(tiles);
+    let tiles = tiles as f64;
+    let n = shape.vectors as f64 / tiles;
+    let (rows, columns) = (shape.rows as f64, shape.columns as f64);
+    let density = shape.nonzeros as f64 / (rows * columns);
+    let touched = shape.touched(largest);
+    let blocks = (touched / choice.budget as f64).ceil().max(1.0);
+    // Of what does not fit the cache, neighbours are lost too.
+    let beyond = (1.0 - costs.cache * blocks / touched).clamp(0.0, 0.5);
+    let load = costs.near + 2.0 * beyond * (costs.far - costs.near);
+    let sum = if blocks > 1.0 {
+        costs.again
+    } else {
+        costs.once
+    };
+    // Weights are loaded for all vectors of a column, four of a row together.
+    let step = |multiply_adds: f64, weights: f64, rest: f64| {
+        let loads = load * n + 0.5 * weights;
+        (0.5 * multiply_adds * n).max(loads) + rest
+    };
+    // One group of rows, for one tile.
+    let (together, steps, end) = match choice.method {
         Method::Dense => {
-            let step = half(6.0 * n, 6.0 + n);
-            let groups = (rows / 6.0).ceil();
-            tiles * groups * (all / rows * step + blocks * 6.0 * begin)
+            let step = step(6.0, 6.5, costs.dense_step);
+            (6.0, columns * step, costs.dense_end)
         }
         Method::Rows | Method::DoubleRows => {
-            // One set of sums waits for itself if it has fewer vectors than two units times four cycles.
-            let wait: f64 = if choice.method == Method::Rows {
-                4.0
-            } else {
-                2.0
+            let (wait, end) = match choice.method {
+                Method::Rows => (costs.wait, 0.0),
+                _ => (0.5 * costs.wait, 4.0),
             };
-            let step = half(n, n + 1.5).max(wait);
-            tiles * (shape.nonzeros as f64 * step + rows * blocks * begin)
+            let step = step(1.0, 0.5, costs.row_step).max(wait);
+            (1.0, density * columns * step, costs.row_end + end)
         }
         Method::Pairs => {
-            let both = density * density;
-            let alone = 2.0 * density * (1.0 - density);
+            let both = step(2.0, 2.5, costs.together_step).max(costs.wait);
             // Columns of one row alone are computed beside those of the other one alone.
-            let apart = 0.5 * half(2.0 * n, 2.0 * n + 0.75).max(4.0);
-            // Shorter steps than those of a dense product: more of them are spent on counting.
-            let together = half(2.0 * n, n + 2.0).max(4.0) + 0.3;
-            let per_column = both * together + alone * apart;
-            let groups = (rows / 2.0).ceil();
-            // One more loop ends than in two single rows.
-            let group = 2.0 * begin + 4.0;
-            tiles * groups * (all / rows * per_column + blocks * group)
+            let apart = step(1.0, 0.5, costs.apart_step).max(0.5 * costs.wait);
+            let per_column = density * density * both + 2.0 * density * (1.0 - density) * apart;
+            (2.0, columns * per_column, costs.pair_end)
         }
         Method::Fours => {
-            let mut per_column = 0.0;
-            for pattern in 1..1u32 << 4 {
+            let pattern = |pattern: u32| {
                 let ones = f64::from(pattern.count_ones());
                 let chance = density.powf(ones) * (1.0 - density).powf(4.0 - ones);
-                per_column += chance * half(ones * n, ones + n + 0.5).max(4.0 / (1.0 + ones));
-            }
-            let groups = (rows / 4.0).ceil();
-            // Fifteen loops of patterns end.
-            let group = 4.0 * begin + 15.0 * 8.0;
-            tiles * groups * (all / rows * per_column + blocks * group)
+                chance * step(ones, ones + 0.5, costs.fours_step)
+            };
+            let per_column: f64 = (1..1 << 4).map(pattern).sum();
+            (4.0, columns * per_column, costs.fours_end)
         }
-    }
+    };
+    let group = steps + blocks * (together * sum * n + end);
+    tiles * (rows / together).ceil() * group
 }
 
 /// The choice with the least cycles.
 pub(crate) fn best(shape: &Shape) -> Choice {
-    let choices = candidates(shape.lanes);
-    let first = choices[0];
-    let cheaper = |a: Choice, b: Choice| match cycles(shape, &b) < cycles(shape, &a) {
-        true => b,
-        false => a,
-    };
-    choices.into_iter().fold(first, cheaper)
+    candidates(shape)
+        .into_iter()
+        .min_by(|a, b| cycles(shape, a).total_cmp(&cycles(shape, b)))
+        .expect("there is always a candidate")
 }
 
 /// A linear layer as the model of costs sees it.

@@ -71,7 +71,7 @@ struct Costs {
 
 impl Chooser for Costs {
     fn convolution(&mut self, problem: &ConvProblem) -> Choice {
-        let choices = choose::candidates(problem.lanes);
+        let choices = choose::candidates(&problem.shape());
         let seconds = measure::convolutions(problem, &choices);
         let chosen = match self.tune {
             true => measure::fastest(&choices, &seconds),

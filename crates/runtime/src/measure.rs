@@ -45,16 +45,19 @@ pub(crate) fn convolutions(problem: &ConvProblem, choices: &[Choice]) -> Vec<f64
     let packed: Vec<_> = (choices.iter())
         .map(|choice| problem.pack(*choice, 1))
         .collect();
-    let mut input = Aligned::new(problem.input.len());
+    let mut input = Aligned::new(problem.input.image().len());
     input.as_mut_slice().fill(0.1);
     let to = problem.output();
     let output = RefCell::new(Aligned::new(to.len()));
+    let scratch = packed.iter().map(|convolution| convolution.scratch_len());
+    let scratch = RefCell::new(Aligned::new(scratch.max().unwrap_or(0)));
     let mut runs: Vec<Box<dyn FnMut() + '_>> = Vec::new();
     for convolution in &packed {
-        let (input, output) = (&input, &output);
+        let (input, output, scratch) = (&input, &output, &scratch);
         runs.push(Box::new(move || {
-            let mut output = output.borrow_mut();
-            convolution.compute(input.as_slice(), output.as_mut_slice(), to.stride);
+            let (mut output, mut scratch) = (output.borrow_mut(), scratch.borrow_mut());
+            let (output, scratch) = (output.as_mut_slice(), scratch.as_mut_slice());
+            convolution.compute(input.as_slice(), output, to.stride, scratch);
         }));
     }
     least(&mut runs)
@@ -86,7 +89,7 @@ pub(crate) struct Measured;
 
 impl Chooser for Measured {
     fn convolution(&mut self, problem: &ConvProblem) -> Choice {
-        let choices = choose::candidates(problem.lanes);
+        let choices = choose::candidates(&problem.shape());
         fastest(&choices, &convolutions(problem, &choices))
     }
 

@@ -1,8 +1,8 @@
 //! From folded layers to a program: layouts, kernels, chains and places in memory.
 
 use skinny_kernels::inference::{
-    BAND, Chain, Choice, Convolution, GROUP, Input, Linear, Lines, Normalization, Plane, Pool,
-    PoolKind, Precision, Program, Region, Step, Storage, Weights, Window,
+    BAND, Chain, Choice, Convolution, GROUP, Input, Linear, Normalization, Plane, Pool, PoolKind,
+    Precision, Program, Region, Step, Storage, Weights, Window,
 };
 use skinny_kernels::{InstructionSet, instruction_set};
 use skinny_network::Operation;
@@ -18,17 +18,17 @@ pub(crate) struct ConvProblem<'a> {
     pub window: Window,
     pub weights: Weights<'a>,
     pub input: Input,
-    pub lanes: usize,
+    /// Vectors of outputs that are computed together.
+    pub vectors: usize,
 }
 
 impl ConvProblem<'_> {
     /// Packs the weights.
     pub fn pack(&self, choice: Choice, parts: usize) -> Convolution {
         Convolution::new(
-            &self.window,
+            self.window.kernel,
             &self.weights,
             &self.input,
-            self.lanes,
             choice,
             parts,
         )
@@ -37,7 +37,7 @@ impl ConvProblem<'_> {
     /// The layout of the output.
     pub fn output(&self) -> Plane {
         let [height, width] = self.window.output;
-        Plane::new([self.weights.bias.len(), height, width], self.lanes)
+        Plane::new([self.weights.bias.len(), height, width], lanes())
     }
 
     /// Weights that are not zero.
@@ -57,9 +57,8 @@ impl ConvProblem<'_> {
             columns: self.weights.values.len() / rows,
             groups: self.weights.groups,
             nonzeros: self.nonzeros(),
-            row_vectors: self.window.output[1].div_ceil(self.lanes),
-            lanes: self.lanes,
-            window: self.window,
+            vectors: self.vectors,
+            input: self.input,
         }
     }
 }
@@ -171,10 +170,9 @@ pub(crate) fn plan(
         buffers: Vec::new(),
         drafts: Vec::new(),
         values: vec![None; layers.len()],
-        arranged: None,
         input: Value {
             buffer: 0,
-            form: Form::Image(Plane::new(input, lanes(input[2]))),
+            form: Form::Image(Plane::new(input, lanes())),
         },
     };
     planner.buffers.push(planner.input.form);
@@ -185,10 +183,10 @@ pub(crate) fn plan(
     planner.finish()
 }
 
-/// Lanes of the vectors that a row of so many values is cut into.
-fn lanes(width: usize) -> usize {
+/// Lanes of the vectors of this processor.
+fn lanes() -> usize {
     match instruction_set() {
-        InstructionSet::Avx512 if width > 8 => 16,
+        InstructionSet::Avx512 => 16,
         _ => 8,
     }
 }
@@ -203,8 +201,6 @@ struct Planner<'a> {
     drafts: Vec<Draft>,
     values: Vec<Option<Value>>,
     input: Value,
-    /// A pool whose result is there as the next layer reads it, and where.
-    arranged: Option<(usize, Value)>,
 }
 
 impl Planner<'_> {
@@ -261,25 +257,13 @@ impl Planner<'_> {
                         stride: sizes.stride,
                         padding: sizes.padding,
                     };
-                    let pooled = Plane::new(layer.output_shape, lanes(width));
-                    if let Some(lines) = self.lines_of_reader(at) {
-                        let to = self.buffer(Form::Vector(lines.len()));
-                        self.arranged = Some((at, to));
-                        self.draft(&name, &[from], to, move |starts| Step::PoolRearrange {
-                            pool,
-                            from: region(from, starts),
-                            pooled,
-                            lines,
-                            to: starts[to.buffer],
-                        });
-                    } else {
-                        let to = self.value(at, Form::Image(pooled));
-                        self.draft(&name, &[from], to, move |starts| Step::Pool {
-                            pool,
-                            from: region(from, starts),
-                            to: region(to, starts),
-                        });
-                    }
+                    let pooled = Plane::new(layer.output_shape, lanes());
+                    let to = self.value(at, Form::Image(pooled));
+                    self.draft(&name, &[from], to, move |starts| Step::Pool {
+                        pool,
+                        from: region(from, starts),
+                        to: region(to, starts),
+                    });
                 }
                 Operation::GlobalPool => {
                     let from = self.image(layer.inputs[0]);
@@ -355,16 +339,17 @@ impl Planner<'_> {
         let chain = self.chain(at);
         let first = &self.layers[at];
         let window = window(first);
-        let lanes = lanes(first.output_shape[2]);
-        let to_plane = Plane::new(first.output_shape, lanes);
-        let ready = self.arranged.take();
-        let (input, source) = match ready {
-            Some((pool, arranged)) if first.inputs == [From::Layer(pool)] => {
-                (Input::Lines(Lines::new(window, lanes)), arranged)
-            }
-            _ => self.input_of(first, window, lanes),
+        let to_plane = Plane::new(first.output_shape, lanes());
+        let source = self.image(first.inputs[0]);
+        let Form::Image(image) = source.form else {
+            unreachable!("`image` gives images")
         };
+        let input = Input::new(image, window);
         let chunk = CHUNK.min(to_plane.vectors());
+        let vectors = match chain.len() {
+            1 => to_plane.vectors(),
+            _ => chunk,
+        };
         let mut convolutions = Vec::new();
         for (place, layer) in self.layers[chain.clone()].iter().enumerate() {
             let Work::Conv { conv, weights } = &layer.work else {
@@ -373,7 +358,7 @@ impl Planner<'_> {
             let (window, input) = match place {
                 0 => (window, input),
                 _ => {
-                    let between = Chain::between(layer.input_shape[0], chunk, lanes);
+                    let between = Chain::between(layer.input_shape[0], chunk, lanes());
                     let [_, height, width] = between.shape;
                     let window = Window {
                         input: between.shape,
@@ -395,7 +380,7 @@ impl Planner<'_> {
                     relu: layer.relu,
                 },
                 input,
-                lanes,
+                vectors,
             };
             let choice = self.chooser.convolution(&problem);
             let rows = weights.bias.len();
@@ -409,11 +394,11 @@ impl Planner<'_> {
             .iter()
             .map(|layer| &*layer.name)
             .collect();
-        let plane = Plane::new(self.layers[last].output_shape, lanes);
+        let plane = Plane::new(self.layers[last].output_shape, lanes());
         let to = self.value(last, Form::Image(plane));
         self.draft(&names.join(" + "), &[source], to, move |starts| {
             Step::Convolve {
-                from: range(source, starts),
+                from: region(source, starts).range(),
                 chain: Chain {
                     convolutions,
                     chunk,
@@ -422,39 +407,6 @@ impl Planner<'_> {
             }
         });
         last + 1
-    }
-
-    /// What a convolution reads: the image, or its rearrangement.
-    fn input_of(&mut self, layer: &Layer, window: Window, lanes: usize) -> (Input, Value) {
-        let image = self.image(layer.inputs[0]);
-        let Form::Image(plane) = image.form else {
-            unreachable!("`image` gives images")
-        };
-        if window.is_pointwise() && plane.lanes == lanes {
-            return (Input::Plane(plane), image);
-        }
-        let lines = Lines::new(window, lanes);
-        let arranged = self.buffer(Form::Vector(lines.len()));
-        self.draft(&layer.name, &[image], arranged, move |starts| {
-            Step::Rearrange {
-                from: region(image, starts),
-                lines,
-                to: starts[arranged.buffer],
-            }
-        });
-        (Input::Lines(lines), arranged)
-    }
-
-    /// The layout that the only reader of a layer wants, if that is the next layer, a convolution with a window.
-    fn lines_of_reader(&self, at: usize) -> Option<Lines> {
-        let layer = self.layers.get(at + 1)?;
-        let follows = layer.inputs == [From::Layer(at)] && self.readers(at) == 1;
-        if !follows || !matches!(layer.work, Work::Conv { .. }) {
-            return None;
-        }
-        let window = window(layer);
-        let lines = Lines::new(window, lanes(layer.output_shape[2]));
-        (!window.is_pointwise()).then_some(lines)
     }
 
     /// How often the result of a layer is read.
@@ -466,18 +418,14 @@ impl Planner<'_> {
     /// The convolutions that are computed together with the one at `at`.
     fn chain(&self, at: usize) -> std::ops::Range<usize> {
         let [_, height, width] = self.layers[at].output_shape;
-        let vectors = Plane::new(self.layers[at].output_shape, lanes(width)).vectors();
+        let vectors = Plane::new(self.layers[at].output_shape, lanes()).vectors();
         let mut end = at + 1;
         if vectors < LARGE * CHUNK {
             return at..end;
         }
         while let Some(layer) = self.layers.get(end) {
             let follows = layer.inputs == [From::Layer(end - 1)];
-            let readers = self.layers.iter().flat_map(|layer| &layer.inputs);
-            let alone = readers
-                .filter(|input| **input == From::Layer(end - 1))
-                .count()
-                == 1;
+            let alone = self.readers(end - 1) == 1;
             let pointwise = matches!(layer.work, Work::Conv { .. }) && window(layer).is_pointwise();
             if !(follows && alone && pointwise && layer.output_shape[1..] == [height, width]) {
                 break;
@@ -500,7 +448,7 @@ impl Planner<'_> {
         let Form::Vector(length) = value.form else {
             return value;
         };
-        let to = self.buffer(Form::Image(Plane::new([length, 1, 1], lanes(1))));
+        let to = self.buffer(Form::Image(Plane::new([length, 1, 1], lanes())));
         self.draft("", &[value], to, move |starts| Step::Unflatten {
             from: range(value, starts),
             to: region(to, starts),

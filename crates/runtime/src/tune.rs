@@ -95,7 +95,7 @@ impl Tuned {
 impl Chooser for Tuned {
     fn convolution(&mut self, problem: &ConvProblem) -> Choice {
         if let Some(entry) = self.layers().get(problem.name) {
-            let known = choose::candidates(problem.lanes)
+            let known = choose::candidates(&problem.shape())
                 .into_iter()
                 .find(|choice| {
                     choice.method.name() == entry.kernel

@@ -19,15 +19,23 @@ pub(super) struct Columns<'a> {
     values: &'a [f32],
     /// Offset of the input in values, and index in the matrix.
     columns: Vec<(usize, usize)>,
+    /// Neighbouring columns that read the same channel.
+    taps: usize,
 }
 
 impl<'a> Columns<'a> {
-    /// `values` are `[rows, offsets.len()]`; the inputs of column `c` start at `offsets[c]`.
-    pub fn new(values: &'a [f32], offsets: impl Iterator<Item = usize>) -> Self {
+    /// `values` are `[rows, offsets.len()]`; the inputs of column `c` start at `offsets[c]`, and every `taps` columns read
+    /// the same channel.
+    pub fn new(values: &'a [f32], offsets: impl Iterator<Item = usize>, taps: usize) -> Self {
         let mut columns: Vec<_> = offsets.zip(0..).collect();
         columns.sort_unstable();
         assert!(!columns.is_empty() && values.len().is_multiple_of(columns.len()));
-        Self { values, columns }
+        assert!(columns.len().is_multiple_of(taps));
+        Self {
+            values,
+            columns,
+            taps,
+        }
     }
 
     /// Number of rows.
@@ -50,30 +58,71 @@ impl<'a> Columns<'a> {
         self.values[row * self.columns.len() + self.columns[column].1]
     }
 
-    /// Neighbouring columns that touch no more bytes than the budget (or are one), fewer than 2^16 of them, with
-    /// offsets that differ by less than 2^16 values.
+    /// Neighbouring columns that touch no more bytes than the budget, fewer than 2^16 of them, with offsets that differ by
+    /// less than 2^16 values: whole channels, or a part of one where one alone is too much.
     pub fn blocks(&self, geometry: &Geometry) -> Vec<Range<usize>> {
-        const LINE: usize = 16;
         let mut blocks = Vec::new();
-        let mut touched = HashSet::new();
-        let mut start = 0;
-        for (column, (offset, _)) in self.columns.iter().enumerate() {
-            let lines = (0..geometry.vectors).flat_map(|vector| {
-                let from = offset + vector * geometry.stride;
-                from / LINE..=(from + geometry.lanes - 1) / LINE
-            });
-            let before = touched.len();
-            touched.extend(lines.clone());
-            let full = touched.len() * LINE * 4 > geometry.budget && before > 0;
-            let limit = usize::from(u16::MAX);
-            if full || offset - self.columns[start].0 > limit || column - start >= limit {
-                blocks.push(start..column);
-                start = column;
-                touched.clear();
-                touched.extend(lines);
+        let mut block = Block::new(0);
+        for channel in (0..self.len()).step_by(self.taps) {
+            let channel = channel..channel + self.taps;
+            if channel
+                .clone()
+                .all(|column| block.take(self, column, geometry))
+            {
+                continue;
+            }
+            if channel.start > block.start {
+                blocks.push(block.start..channel.start);
+            }
+            block = Block::new(channel.start);
+            for column in channel.clone() {
+                if !block.take(self, column, geometry) {
+                    blocks.push(block.start..column);
+                    block = Block::new(column);
+                    block.take(self, column, geometry);
+                }
+            }
+            // The parts of a channel stay alone.
+            if block.start > channel.start {
+                blocks.push(block.start..channel.end);
+                block = Block::new(channel.end);
             }
         }
-        blocks.push(start..self.columns.len());
+        if block.start < self.len() {
+            blocks.push(block.start..self.len());
+        }
         blocks
+    }
+}
+
+/// A block that grows.
+struct Block {
+    start: usize,
+    /// Cache lines.
+    touched: HashSet<usize>,
+}
+
+impl Block {
+    fn new(start: usize) -> Self {
+        Self {
+            start,
+            touched: HashSet::new(),
+        }
+    }
+
+    /// Whether there is room for the next column, which the first one always has.
+    fn take(&mut self, columns: &Columns, column: usize, geometry: &Geometry) -> bool {
+        const LINE: usize = 16;
+        let offset = columns.offset(column);
+        self.touched
+            .extend((0..geometry.vectors).flat_map(|vector| {
+                let from = offset + vector * geometry.stride;
+                from / LINE..=(from + geometry.lanes - 1) / LINE
+            }));
+        let limit = usize::from(u16::MAX);
+        column == self.start
+            || self.touched.len() * LINE * 4 <= geometry.budget
+                && offset - columns.offset(self.start) <= limit
+                && column - self.start < limit
     }
 }

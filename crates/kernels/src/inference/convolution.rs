@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::columns::{Columns, Geometry};
 use super::dense::Dense;
 use super::groups::Groups;
-use super::layout::{Lines, Plane, Window};
+use super::layout::{LINE, Lines, Plane, Window};
 use super::pairs::Pairs;
 use super::rows::Rows;
 use super::table::{Call, Kernel};
@@ -54,6 +54,7 @@ impl Method {
             (Method::Fours, 16) => 6,
             (Method::Fours, _) => 3,
             (Method::Pairs, 16) => 12,
+            (Method::Rows, 16) => 24,
             (Method::DoubleRows | Method::Pairs, _) => 6,
             (Method::Rows, _) => 12,
         }
@@ -75,22 +76,29 @@ pub struct Choice {
 #[derive(Clone, Debug)]
 pub struct Convolution {
     choice: Choice,
+    input: Input,
     lanes: usize,
-    /// Values between vectors of the input.
-    stride: usize,
-    /// Vectors of one output channel.
-    vectors: usize,
-    /// Values of the input that any tile may read.
-    input_len: usize,
     bias: Vec<f32>,
     relu: bool,
+    /// Of every group.
+    blocks: Vec<Vec<Block>>,
     pieces: Vec<Piece>,
     rows: usize,
+}
+
+/// The inputs of a block of columns.
+#[derive(Clone, Debug)]
+struct Block {
+    /// Channels of the image.
+    channels: Range<usize>,
+    /// Where the first column starts, from the first of these channels on.
+    base: usize,
 }
 
 /// Some output channels.
 #[derive(Clone, Debug)]
 struct Piece {
+    group: usize,
     rows: Range<usize>,
     weights: usize,
     packed: Packed,
@@ -123,32 +131,54 @@ pub struct Weights<'a> {
 pub enum Input {
     /// A 1×1 convolution reads the image as it is.
     Plane(Plane),
-    /// Any other reads its rearranged input.
-    Lines(Lines),
+    /// Any other rearranges it, some channels at a time.
+    Lines(Plane, Lines),
 }
 
 impl Input {
-    /// Values of the whole input.
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
-        match self {
-            Input::Plane(plane) => plane.len(),
-            Input::Lines(lines) => lines.len(),
+    /// How the convolution of `window` reads an image.
+    pub fn new(image: Plane, window: Window) -> Self {
+        match window.is_pointwise() {
+            true => Input::Plane(image),
+            false => Input::Lines(image, Lines::new(window, image.lanes)),
         }
     }
 
-    fn vectors(&self) -> usize {
+    /// The layout of the image.
+    pub fn image(&self) -> &Plane {
+        let (Input::Plane(image) | Input::Lines(image, _)) = self;
+        image
+    }
+
+    /// Vectors of outputs in one channel.
+    pub fn vectors(&self) -> usize {
         match self {
             Input::Plane(plane) => plane.vectors(),
-            Input::Lines(lines) => lines.vectors(),
+            Input::Lines(_, lines) => lines.vectors(),
         }
     }
 
     /// Values from one vector to the next.
-    pub fn vector_stride(&self) -> usize {
+    fn vector_stride(&self) -> usize {
         match self {
             Input::Plane(plane) => plane.lanes,
-            Input::Lines(lines) => lines.vector_stride(),
+            Input::Lines(_, lines) => lines.vector_stride(),
+        }
+    }
+
+    /// Values from one channel to the next.
+    fn channel_stride(&self) -> usize {
+        match self {
+            Input::Plane(plane) => plane.stride,
+            Input::Lines(_, lines) => lines.stride(),
+        }
+    }
+
+    /// Where the first output finds its value for a tap, from the channel's first one on.
+    fn offset(&self, tap: [usize; 2]) -> usize {
+        match self {
+            Input::Plane(_) => 0,
+            Input::Lines(_, lines) => lines.offset(tap),
         }
     }
 }
@@ -156,53 +186,49 @@ impl Input {
 impl Convolution {
     /// Packs the weights, for `parts` threads that share the output channels.
     ///
-    /// `window` has the channels of all groups. The bits of the result do not depend on `parts`.
+    /// `kernel` is the height and width of a window. The bits of the result do not depend on `parts`.
     pub fn new(
-        window: &Window,
+        kernel: [usize; 2],
         weights: &Weights,
         input: &Input,
-        lanes: usize,
         choice: Choice,
         parts: usize,
     ) -> Self {
-        let channels = window.input[0] / weights.groups;
-        let taps = window.kernel[0] * window.kernel[1];
+        let lanes = input.image().lanes;
+        let channels = input.image().shape[0] / weights.groups;
+        let taps = kernel[0] * kernel[1];
         let rows = weights.bias.len();
         assert_eq!(weights.values.len(), rows * channels * taps);
         assert!(rows.is_multiple_of(weights.groups) && rows > 0);
         assert!((1..=choice.method.largest_tile(lanes)).contains(&choice.vectors));
         let geometry = Geometry {
             lanes,
-            vectors: choice.vectors,
+            vectors: choice.vectors.min(input.vectors()),
             stride: input.vector_stride(),
             budget: choice.budget,
         };
         let rows_per_group = rows / weights.groups;
-        let mut pieces = Vec::new();
+        let (mut blocks, mut pieces) = (Vec::new(), Vec::new());
         for group in 0..weights.groups {
+            let stride = input.channel_stride();
             let offsets = (0..channels * taps).map(|column| {
-                let channel = group * channels + column / taps;
                 let tap = column % taps;
-                match input {
-                    Input::Plane(plane) => channel * plane.stride,
-                    Input::Lines(lines) => {
-                        lines.offset(channel, [tap / window.kernel[1], tap % window.kernel[1]])
-                    }
-                }
+                column / taps * stride + input.offset([tap / kernel[1], tap % kernel[1]])
             });
             let first = group * rows_per_group;
             let values =
                 &weights.values[first * channels * taps..][..rows_per_group * channels * taps];
-            let columns = Columns::new(values, offsets);
+            let columns = Columns::new(values, offsets, taps);
+            let cut = columns.blocks(&geometry);
             for rows in split(&columns, choice.method, parts) {
                 let packed = match choice.method {
-                    Method::Rows => Packed::Rows(Rows::new(&columns, rows.clone(), &geometry)),
+                    Method::Rows => Packed::Rows(Rows::new(&columns, rows.clone(), &cut)),
                     Method::DoubleRows => {
-                        Packed::DoubleRows(Rows::new(&columns, rows.clone(), &geometry))
+                        Packed::DoubleRows(Rows::new(&columns, rows.clone(), &cut))
                     }
-                    Method::Pairs => Packed::Pairs(Pairs::new(&columns, rows.clone(), &geometry)),
-                    Method::Fours => Packed::Fours(Groups::new(&columns, rows.clone(), &geometry)),
-                    Method::Dense => Packed::Dense(Dense::new(&columns, rows.clone(), &geometry)),
+                    Method::Pairs => Packed::Pairs(Pairs::new(&columns, rows.clone(), &cut)),
+                    Method::Fours => Packed::Fours(Groups::new(&columns, rows.clone(), &cut)),
+                    Method::Dense => Packed::Dense(Dense::new(&columns, rows.clone(), &cut)),
                 };
                 let kept = |row| {
                     (0..columns.len())
@@ -210,20 +236,28 @@ impl Convolution {
                         .count()
                 };
                 pieces.push(Piece {
+                    group,
                     weights: rows.clone().map(kept).sum(),
                     rows: first + rows.start..first + rows.end,
                     packed,
                 });
             }
+            let block = |cut: Range<usize>| {
+                let first = cut.start / taps;
+                Block {
+                    channels: group * channels + first..group * channels + cut.end.div_ceil(taps),
+                    base: columns.offset(cut.start) - first * stride,
+                }
+            };
+            blocks.push(cut.into_iter().map(block).collect());
         }
         Self {
             choice,
+            input: *input,
             lanes,
-            stride: geometry.stride,
-            vectors: input.vectors(),
-            input_len: input.len(),
             bias: weights.bias.to_vec(),
             relu: weights.relu,
+            blocks,
             pieces,
             rows,
         }
@@ -241,7 +275,7 @@ impl Convolution {
 
     /// Vectors of one output channel.
     pub fn vectors(&self) -> usize {
-        self.vectors
+        self.input.vectors()
     }
 
     /// Multiply-accumulates of one image with the weights that are not zero.
@@ -260,22 +294,47 @@ impl Convolution {
         0..self.pieces.len()
     }
 
+    /// Values that [`Self::compute`] needs as scratch, whole cache lines: the rearranged channels of the largest block,
+    /// and what rearranging needs.
+    pub fn scratch_len(&self) -> usize {
+        match &self.input {
+            Input::Plane(_) => 0,
+            Input::Lines(_, lines) => {
+                let padded = lines.scratch_len().next_multiple_of(LINE);
+                self.channels_of_block() * lines.stride() + padded
+            }
+        }
+    }
+
+    /// Channels of the largest block.
+    fn channels_of_block(&self) -> usize {
+        let blocks = self.blocks.iter().flatten();
+        blocks.map(|block| block.channels.len()).max().unwrap_or(0)
+    }
+
     /// Computes the whole output on this thread; its channels are `output_stride` values apart.
     ///
     /// # Panics
     /// If a slice is too short.
-    pub fn compute(&self, input: &[f32], output: &mut [f32], output_stride: usize) {
-        let channel = self.vectors * self.lanes;
+    pub fn compute(
+        &self,
+        input: &[f32],
+        output: &mut [f32],
+        output_stride: usize,
+        scratch: &mut [f32],
+    ) {
+        let channel = self.vectors() * self.lanes;
         assert!(output_stride >= channel);
         assert!(output.len() >= (self.rows - 1) * output_stride + channel);
         // SAFETY: the output was just checked and is borrowed mutably.
         unsafe {
             self.run(
                 self.pieces(),
-                0..self.vectors,
+                0..self.vectors(),
                 input,
                 output.as_mut_ptr(),
                 output_stride,
+                scratch,
             )
         };
     }
@@ -288,7 +347,7 @@ impl Convolution {
     /// All those places can be written, and nobody else reads or writes them meanwhile.
     ///
     /// # Panics
-    /// If the input is too short or there are not so many vectors.
+    /// If a slice is too short or there are not so many vectors.
     pub(super) unsafe fn run(
         &self,
         pieces: Range<usize>,
@@ -296,82 +355,104 @@ impl Convolution {
         input: &[f32],
         output: *mut f32,
         output_stride: usize,
+        scratch: &mut [f32],
     ) {
-        assert!(input.len() >= self.input_len && vectors.end <= self.vectors);
-        for piece in &self.pieces[pieces] {
-            let target = Target {
-                vectors: vectors.clone(),
-                input,
-                // SAFETY: the channels of the piece are in the output.
-                output: unsafe { output.add(piece.rows.start * output_stride) },
-                output_stride,
-                bias: &self.bias[piece.rows.clone()],
-            };
-            // SAFETY: the caller promises the output of this piece; the kernels were found for this instruction set.
-            unsafe {
-                match &piece.packed {
-                    Packed::Dense(packed) => {
-                        self.tiles(packed, packed.blocks(), Dense::kernel, &target)
+        let image = self.input.image();
+        assert!(input.len() >= image.len() && vectors.end <= self.vectors());
+        let (arranged, padded) =
+            scratch.split_at_mut(self.channels_of_block() * self.arranged_stride());
+        let pieces = &self.pieces[pieces];
+        for pieces in pieces.chunk_by(|one, next| one.group == next.group) {
+            let mut ready = 0..0;
+            for (at, block) in self.blocks[pieces[0].group].iter().enumerate() {
+                let from = match &self.input {
+                    Input::Plane(_) => &input[block.channels.start * image.stride..],
+                    Input::Lines(_, lines) => {
+                        if ready != block.channels {
+                            ready = block.channels.clone();
+                            let (channels, vectors) = (ready.clone(), vectors.clone());
+                            lines.fill(channels, vectors, (image, input), arranged, padded);
+                        }
+                        &*arranged
                     }
-                    Packed::Rows(packed) => {
-                        self.tiles(packed, packed.blocks(), Rows::<1>::kernel, &target)
-                    }
-                    Packed::DoubleRows(packed) => {
-                        self.tiles(packed, packed.blocks(), Rows::<2>::kernel, &target)
-                    }
-                    Packed::Pairs(packed) => {
-                        self.tiles(packed, packed.blocks(), Pairs::kernel, &target)
-                    }
-                    Packed::Fours(packed) => {
-                        self.tiles(packed, packed.blocks(), Groups::kernel, &target)
+                };
+                for piece in pieces {
+                    let target = Target {
+                        block: at,
+                        vectors: vectors.clone(),
+                        input: &from[block.base..],
+                        // SAFETY: the channels of the piece are in the output.
+                        output: unsafe { output.add(piece.rows.start * output_stride) },
+                        output_stride,
+                        bias: &self.bias[piece.rows.clone()],
+                    };
+                    // SAFETY: the caller promises the output of this piece; the kernels were found for this
+                    // instruction set.
+                    unsafe {
+                        match &piece.packed {
+                            Packed::Dense(packed) => self.tiles(packed, Dense::kernel, &target),
+                            Packed::Rows(packed) => self.tiles(packed, Rows::<1>::kernel, &target),
+                            Packed::DoubleRows(packed) => {
+                                self.tiles(packed, Rows::<2>::kernel, &target)
+                            }
+                            Packed::Pairs(packed) => self.tiles(packed, Pairs::kernel, &target),
+                            Packed::Fours(packed) => self.tiles(packed, Groups::kernel, &target),
+                        }
                     }
                 }
             }
         }
     }
 
-    /// Runs block after block over all tiles.
+    /// Values from one rearranged channel to the next.
+    fn arranged_stride(&self) -> usize {
+        match &self.input {
+            Input::Plane(_) => 0,
+            Input::Lines(_, lines) => lines.stride(),
+        }
+    }
+
+    /// Runs one block over all tiles.
     ///
     /// # Safety
     /// The target's output is the caller's alone.
     unsafe fn tiles<T>(
         &self,
         packed: &T,
-        blocks: usize,
         kernel: fn(usize, usize, usize) -> Option<Kernel<T>>,
         target: &Target,
     ) {
         let vectors = target.vectors.len();
         let tiles = vectors.div_ceil(self.choice.vectors);
-        let find = |count| {
-            kernel(self.lanes, count, self.stride).expect("a kernel for every tile of a choice")
-        };
+        let stride = self.input.vector_stride();
+        let find =
+            |count| kernel(self.lanes, count, stride).expect("a kernel for every tile of a choice");
         // Tiles are all as large as the first one or one vector smaller.
         let largest = vectors.div_ceil(tiles.max(1)).max(1);
         let kernels = [find(largest), find((largest - 1).max(1))];
-        for block in 0..blocks {
-            for tile in 0..tiles {
-                let from = tile * vectors / tiles;
-                let count = (tile + 1) * vectors / tiles - from;
-                let first = (target.vectors.start + from) * self.stride;
-                let call = Call {
-                    input: target.input[first..].as_ptr(),
-                    output: target.output.wrapping_add(from * self.lanes),
-                    output_stride: target.output_stride,
-                    bias: target.bias.as_ptr(),
-                    relu: self.relu,
-                };
-                // SAFETY: an offset of the weights plus any vector of the output lies in the input, whose length was
-                // checked; the output is the caller's alone, and the bias has a value per row.
-                unsafe { kernels[usize::from(count < largest)](packed, block, &call) };
-            }
+        for tile in 0..tiles {
+            let from = tile * vectors / tiles;
+            let count = (tile + 1) * vectors / tiles - from;
+            let first = (target.vectors.start + from) * stride;
+            let call = Call {
+                input: target.input[first..].as_ptr(),
+                output: target.output.wrapping_add(from * self.lanes),
+                output_stride: target.output_stride,
+                bias: target.bias.as_ptr(),
+                relu: self.relu,
+            };
+            // SAFETY: an offset of the weights plus any vector of the output lies in the input or its rearrangement; the
+            // output is the caller's alone, and the bias has a value per row.
+            unsafe { kernels[usize::from(count < largest)](packed, target.block, &call) };
         }
     }
 }
 
-/// What a piece is computed from and to.
+/// What a block of a piece is computed from and to.
 struct Target<'a> {
+    block: usize,
     vectors: Range<usize>,
+    /// From the first column of the block on.
     input: &'a [f32],
     output: *mut f32,
     output_stride: usize,
@@ -507,24 +588,7 @@ mod tests {
                 let plane = Plane::new(window.input, lanes);
                 let mut input = Aligned::new(plane.len());
                 plane.read_dense(&image, input.as_mut_slice());
-                let layout = match window.is_pointwise() {
-                    true => Input::Plane(plane),
-                    false => {
-                        let lines = Lines::new(window, lanes);
-                        let mut filled = Aligned::new(lines.len());
-                        filled.as_mut_slice().fill(f32::NAN);
-                        let mut scratch = vec![f32::NAN; lines.scratch_len()];
-                        let stride = lines.len() / window.input[0];
-                        for (channel, to) in
-                            filled.as_mut_slice().chunks_exact_mut(stride).enumerate()
-                        {
-                            let from = &input.as_slice()[channel * plane.stride..];
-                            lines.fill(from, plane.pitch, to, &mut scratch);
-                        }
-                        input = filled;
-                        Input::Lines(lines)
-                    }
-                };
+                let layout = Input::new(plane, window);
                 let to = Plane::new([rows, window.output[0], window.output[1]], lanes);
                 for method in Method::ALL {
                     for (vectors, budget) in
@@ -540,12 +604,19 @@ mod tests {
                         let mut first: Option<Vec<f32>> = None;
                         for parts in [1, 2, 5] {
                             let convolution =
-                                Convolution::new(&window, &weights, &layout, lanes, choice, parts);
+                                Convolution::new(window.kernel, &weights, &layout, choice, parts);
                             assert_eq!(convolution.vectors(), to.vectors());
                             let kept = values.iter().filter(|value| **value != 0.0).count();
                             assert_eq!(convolution.nonzeros(), kept);
                             let mut output = vec![f32::NAN; to.len()];
-                            convolution.compute(input.as_slice(), &mut output, to.stride);
+                            let mut scratch = Aligned::new(convolution.scratch_len());
+                            scratch.as_mut_slice().fill(f32::NAN);
+                            convolution.compute(
+                                input.as_slice(),
+                                &mut output,
+                                to.stride,
+                                scratch.as_mut_slice(),
+                            );
                             let mut dense = vec![f32::NAN; expected.len()];
                             to.write_dense(&output, &mut dense);
                             assert_close(&dense, &expected, &what);

@@ -1,6 +1,8 @@
 //! Dense products: six rows together, whose sums stay in registers over a block of columns.
 
-use super::columns::{Columns, Geometry};
+use std::ops::Range;
+
+use super::columns::Columns;
 use super::table::{Call, kernels};
 use super::vector::InferenceVector;
 
@@ -17,8 +19,6 @@ pub(super) struct Dense {
 /// The weights in some neighbouring columns.
 #[derive(Clone, Debug)]
 struct Block {
-    /// Added to every offset.
-    base: usize,
     /// Of every column.
     offsets: Vec<u16>,
     /// Of every group of rows, column after column; 0 for rows that do not exist.
@@ -26,9 +26,9 @@ struct Block {
 }
 
 impl Dense {
-    /// Packs `rows` of the matrix.
-    pub fn new(columns: &Columns, rows: std::ops::Range<usize>, geometry: &Geometry) -> Self {
-        let pack = |block: std::ops::Range<usize>| {
+    /// Packs `rows` of the matrix by blocks of columns.
+    pub fn new(columns: &Columns, rows: Range<usize>, blocks: &[Range<usize>]) -> Self {
+        let pack = |block: Range<usize>| {
             let base = columns.offset(block.start);
             let offset = |column| u16::try_from(columns.offset(column) - base);
             let values = |first: usize, column| {
@@ -38,7 +38,6 @@ impl Dense {
                 })
             };
             Block {
-                base,
                 offsets: block
                     .clone()
                     .map(|column| offset(column).expect("a block spans 2^16"))
@@ -52,13 +51,8 @@ impl Dense {
         };
         Self {
             rows: rows.len(),
-            blocks: columns.blocks(geometry).into_iter().map(pack).collect(),
+            blocks: blocks.iter().cloned().map(pack).collect(),
         }
-    }
-
-    /// Number of blocks.
-    pub fn blocks(&self) -> usize {
-        self.blocks.len()
     }
 }
 
@@ -76,7 +70,7 @@ unsafe fn kernel<V: InferenceVector, const N: usize, const STRIDE: usize>(
     // SAFETY: every offset of the block lies in the input with its N vectors, there are values for every column of
     // every group, and only rows that exist are read and written. The caller promises the rest.
     unsafe {
-        let input = call.input.add(block.base);
+        let input = call.input;
         let mut values = block.values.as_ptr();
         for top in (0..dense.rows).step_by(ROWS) {
             let rows = ROWS.min(dense.rows - top);

@@ -3,7 +3,9 @@
 //! Every pattern has a straight-line body that loads the input once for all rows that need it, and the sums of all
 //! rows of the group stay in registers over a block of columns.
 
-use super::columns::{Columns, Geometry};
+use std::ops::Range;
+
+use super::columns::Columns;
 use super::table::{Call, kernels};
 use super::vector::InferenceVector;
 
@@ -20,8 +22,6 @@ pub(super) struct Groups {
 /// The weights in some neighbouring columns.
 #[derive(Clone, Debug, Default)]
 struct Block {
-    /// Added to every offset.
-    base: usize,
     /// Columns of every pattern of every group; pattern `p` has row `r` if bit `r` of `p + 1` is set.
     counts: Vec<u16>,
     /// Of every column of a pattern: its offset, and the values of the rows of the pattern.
@@ -30,14 +30,11 @@ struct Block {
 }
 
 impl Groups {
-    /// Packs `rows` of the matrix.
-    pub fn new(columns: &Columns, rows: std::ops::Range<usize>, geometry: &Geometry) -> Self {
-        let pack = |block: std::ops::Range<usize>| {
+    /// Packs `rows` of the matrix by blocks of columns.
+    pub fn new(columns: &Columns, rows: Range<usize>, blocks: &[Range<usize>]) -> Self {
+        let pack = |block: Range<usize>| {
             let base = columns.offset(block.start);
-            let mut packed = Block {
-                base,
-                ..Block::default()
-            };
+            let mut packed = Block::default();
             for first in rows.clone().step_by(ROWS) {
                 let mut patterns = vec![(Vec::new(), Vec::new()); (1 << ROWS) - 1];
                 for column in block.clone() {
@@ -67,13 +64,8 @@ impl Groups {
         };
         Self {
             rows: rows.len(),
-            blocks: columns.blocks(geometry).into_iter().map(pack).collect(),
+            blocks: blocks.iter().cloned().map(pack).collect(),
         }
-    }
-
-    /// Number of blocks.
-    pub fn blocks(&self) -> usize {
-        self.blocks.len()
     }
 }
 
@@ -153,7 +145,7 @@ unsafe fn kernel<V: InferenceVector, const N: usize, const STRIDE: usize>(
     // SAFETY: every offset of the block lies in the input with its N vectors, and the counts say how many offsets
     // and values there are; only rows that exist are read and written. The caller promises the rest.
     unsafe {
-        let input = call.input.add(block.base);
+        let input = call.input;
         let mut cursor = Cursor {
             offset: block.offsets.as_ptr(),
             value: block.values.as_ptr(),

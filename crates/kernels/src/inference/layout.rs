@@ -3,29 +3,38 @@
 use std::ops::Range;
 
 /// Floats of a cache line.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 
-/// One image: its rows start at multiples of the lanes, and its channels at an odd number of cache lines from each
-/// other, so that equal pixels of neighbouring channels do not share a set of the first-level cache.
+/// One image: its rows start at multiples of the lanes, or of half of them if a row is not longer than that, and its
+/// channels at an odd number of cache lines from each other, so that equal pixels of neighbouring channels do not share
+/// a set of the first-level cache.
 ///
-/// What lies behind the last column of a row has any finite value.
+/// What lies behind the last column of a row, or behind the last row, has any finite value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plane {
     /// Channels, height, width.
     pub shape: [usize; 3],
     /// Values of one vector.
     pub lanes: usize,
-    /// Values from one row to the next, a multiple of the lanes.
+    /// Values from one row to the next.
     pub pitch: usize,
     /// Values from one channel to the next.
     pub stride: usize,
+}
+
+/// Values from one row of so many to the next, where vectors have `lanes`: whole vectors, but two rows share a vector of 16.
+fn pitch(width: usize, lanes: usize) -> usize {
+    match width <= lanes / 2 && lanes == LINE {
+        true => lanes / 2,
+        false => width.next_multiple_of(lanes),
+    }
 }
 
 impl Plane {
     /// The layout for vectors of `lanes` (8 or 16) values.
     pub fn new(shape: [usize; 3], lanes: usize) -> Self {
         let [_, height, width] = shape;
-        let pitch = width.next_multiple_of(lanes);
+        let pitch = pitch(width, lanes);
         let lines = (height * pitch).div_ceil(LINE) | 1;
         Self {
             shape,
@@ -47,7 +56,7 @@ impl Plane {
 
     /// Vectors of one channel.
     pub fn vectors(&self) -> usize {
-        self.shape[1] * self.pitch / self.lanes
+        (self.shape[1] * self.pitch).div_ceil(self.lanes)
     }
 
     /// One row of one channel, without what lies behind its last column.
@@ -103,21 +112,26 @@ impl Window {
 }
 
 /// The padded input of a convolution, rearranged so that a vector of neighbouring outputs reads a vector of
-/// neighbouring values at every tap, without crossing a cache line.
+/// neighbouring values at every tap, without crossing a cache line: some channels at a time.
 ///
 /// Rows and columns are split by the stride into phases. A row is cut into segments of as many outputs as a vector
 /// has lanes. A segment is a cache line: with 8 lanes it has the right neighbours of its values too, so that
 /// the first nine shifts of a tap are loads within the line. For the others, and with 16 lanes for every shift, there
-/// are shifted copies of the input.
+/// are shifted copies of the input. Where two rows of outputs share a vector, the line of a row has the next row too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lines {
     window: Window,
-    lanes: usize,
+    /// Outputs of one row in a vector.
+    columns: usize,
+    /// Rows of outputs in a vector.
+    together: usize,
     /// Shifted copies.
     copies: usize,
+    /// Shifts that one copy serves.
+    shifts: usize,
     /// Segments of a row.
     segments: usize,
-    /// Rows of one phase.
+    /// Rows of one phase that have lines.
     rows: usize,
     /// Phases that some tap reads, vertical and horizontal.
     phases: [usize; 2],
@@ -128,16 +142,21 @@ pub struct Lines {
 impl Lines {
     /// The layout of the input of `window` for vectors of `lanes` (8 or 16) outputs.
     pub fn new(window: Window, lanes: usize) -> Self {
-        let shifts = |axis: usize| (window.kernel[axis] - 1) / window.stride[axis];
+        let reach = |axis: usize| (window.kernel[axis] - 1) / window.stride[axis];
         let phases = [0, 1].map(|axis| window.stride[axis].min(window.kernel[axis]));
-        let copies = shifts(1) / (LINE + 1 - lanes) + 1;
-        let segments = window.output[1].div_ceil(lanes);
-        let rows = window.output[0] + shifts(0);
+        let columns = lanes.min(pitch(window.output[1], lanes));
+        let together = lanes / columns;
+        let shifts = LINE + 1 - lanes;
+        let copies = reach(1) / shifts + 1;
+        let segments = window.output[1].div_ceil(columns);
+        let rows = (window.output[0].div_ceil(together) - 1) * together + 1 + reach(0);
         let lines = phases[0] * phases[1] * copies * rows * segments;
         Self {
             window,
-            lanes,
+            columns,
+            together,
             copies,
+            shifts,
             segments,
             rows,
             phases,
@@ -145,107 +164,169 @@ impl Lines {
         }
     }
 
-    /// Values of the whole input in this layout.
-    pub fn len(&self) -> usize {
-        self.window.input[0] * self.stride
+    /// Values from one channel to the next, a multiple of a cache line.
+    pub fn stride(&self) -> usize {
+        self.stride
     }
 
-    /// Whether it has no values.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Channels of the input.
+    pub fn channels(&self) -> usize {
+        self.window.input[0]
     }
 
     /// Values from one vector of outputs to the next, at any tap.
     pub fn vector_stride(&self) -> usize {
-        LINE
+        self.together * LINE
     }
 
     /// Vectors of outputs in one channel.
     pub fn vectors(&self) -> usize {
-        self.window.output[0] * self.segments
+        self.window.output[0].div_ceil(self.together) * self.segments
     }
 
-    /// Where the value for the first output lies, for a tap of a channel.
-    pub fn offset(&self, channel: usize, tap: [usize; 2]) -> usize {
+    /// Cache lines that `vectors` neighbouring vectors of outputs read in one channel, all taps together.
+    pub fn touched(&self, vectors: usize) -> usize {
+        // Taps of one phase below each other.
+        let taps = self.window.kernel[0].div_ceil(self.window.stride[0]);
+        let apart = taps * vectors;
+        let overlapping = match self.together {
+            1 => vectors + (taps - 1) * self.segments,
+            _ => (vectors - 1) * self.together + taps,
+        };
+        self.phases[0] * self.phases[1] * self.copies * apart.min(overlapping)
+    }
+
+    /// Where the value for the first output lies, for a tap, from the channel's first value on.
+    pub fn offset(&self, tap: [usize; 2]) -> usize {
         let [stride_y, stride_x] = self.window.stride;
         let phase = (tap[0] % stride_y) * self.phases[1] + tap[1] % stride_x;
         let shift = tap[1] / stride_x;
-        let (copy, shift) = (shift / self.shifts(), shift % self.shifts());
+        let (copy, shift) = (shift / self.shifts, shift % self.shifts);
         let row = (phase * self.copies + copy) * self.rows + tap[0] / stride_y;
-        channel * self.stride + row * self.segments * LINE + shift
+        row * self.segments * LINE + shift
     }
 
-    /// Values that [`Self::fill`] needs as scratch: all rows of one phase with their padding.
+    /// Values that [`Self::fill`] needs as scratch: the padded rows of one phase.
     pub fn scratch_len(&self) -> usize {
-        self.rows * self.padded()
+        self.padded_rows() * self.padded()
+    }
+
+    /// Rows of one phase with their padding.
+    fn padded_rows(&self) -> usize {
+        self.rows + self.together - 1
     }
 
     /// Values of a padded row: all columns that the segments of one phase hold.
     fn padded(&self) -> usize {
-        let shifts = (self.copies - 1) * self.shifts();
-        (self.segments - 1) * self.lanes + shifts + LINE
+        let shifts = (self.copies - 1) * self.shifts;
+        (self.segments - 1) * self.columns + shifts + LINE
     }
 
-    /// Fills the lines of one channel from its rows.
+    /// Fills, in some channels of an image, the lines that some neighbouring vectors of outputs read.
     ///
-    /// `input` starts at the channel and has a row every `pitch` values; `lines` are the channel's own.
-    pub fn fill(&self, input: &[f32], pitch: usize, lines: &mut [f32], scratch: &mut [f32]) {
-        fill(self, input, pitch, lines, scratch);
+    /// `lines` start with the first of these channels; the scratch may have any values.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    pub fn fill(
+        &self,
+        channels: Range<usize>,
+        vectors: Range<usize>,
+        image: (&Plane, &[f32]),
+        lines: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        if vectors.is_empty() {
+            return;
+        }
+        let row = |vector: usize| vector / self.segments * self.together;
+        let reach = (self.window.kernel[0] - 1) / self.window.stride[0];
+        let rows = row(vectors.start)..row(vectors.end - 1) + 1 + reach;
+        let scratch = &mut scratch[..self.scratch_len()];
+        for phase_y in 0..self.phases[0] {
+            for phase_x in 0..self.phases[1] {
+                scratch.fill(0.0);
+                let phase = [phase_y, phase_x];
+                fill(self, phase, &channels, &rows, image, lines, scratch);
+            }
+        }
     }
 
-    /// Shifts that one copy serves.
-    fn shifts(&self) -> usize {
-        LINE + 1 - self.lanes
+    /// Of the values `phase + i * stride - padding` of an axis, those that lie in the input: how many are before them,
+    /// which one is the first, and how many there are, of at most `room` values with those before.
+    fn inside(&self, axis: usize, phase: usize, room: usize) -> (usize, usize, usize) {
+        let (stride, padding) = (self.window.stride[axis], self.window.padding[axis]);
+        let extent = self.window.input[axis + 1];
+        let before = padding.saturating_sub(phase).div_ceil(stride);
+        let first = (before * stride + phase)
+            .saturating_sub(padding)
+            .min(extent);
+        let count = (extent - first).div_ceil(stride);
+        (before, first, count.min(room.saturating_sub(before)))
     }
 }
 
 multiversion! {
-    fn fill(layout: &Lines, input: &[f32], pitch: usize, lines: &mut [f32], scratch: &mut [f32]) {
-        let [_, height, width] = layout.window.input;
-        let [stride_y, stride_x] = layout.window.stride;
-        let [padding_y, padding_x] = layout.window.padding;
+    fn fill(layout: &Lines, phase: [usize; 2], channels: &Range<usize>, rows: &Range<usize>, image: (&Plane, &[f32]), lines: &mut [f32], scratch: &mut [f32]) {
+        let (plane, image) = image;
         let padded = layout.padded();
-        let scratch = &mut scratch[..layout.scratch_len()];
-        let mut segments = lines.as_chunks_mut::<LINE>().0.iter_mut();
-        for phase_y in 0..layout.phases[0] {
-            for phase_x in 0..layout.phases[1] {
-                for (row, to) in scratch.chunks_exact_mut(padded).enumerate() {
-                    let y = (row * stride_y + phase_y).checked_sub(padding_y);
-                    let Some(y) = y.filter(|y| *y < height) else {
-                        to.fill(0.0);
-                        continue;
-                    };
-                    // Value `i` is column `phase + i * stride - padding`.
-                    let from = &input[y * pitch..][..width];
-                    let left = padding_x.saturating_sub(phase_x).div_ceil(stride_x).min(padded);
-                    let first = left * stride_x + phase_x - padding_x.min(left * stride_x + phase_x);
-                    let inside = width.saturating_sub(first).div_ceil(stride_x).min(padded - left);
-                    let (before, rest) = to.split_at_mut(left);
-                    let (values, behind) = rest.split_at_mut(inside);
-                    before.fill(0.0);
-                    behind.fill(0.0);
-                    match stride_x {
-                        1 => copy(&from[first..][..inside], values),
-                        _ => {
-                            for (i, value) in values.iter_mut().enumerate() {
-                                *value = from[first + i * stride_x];
-                            }
+        let [stride_y, stride_x] = layout.window.stride;
+        let (above, top, height) = layout.inside(0, phase[0], layout.padded_rows());
+        let (before, left, width) = layout.inside(1, phase[1], padded);
+        // Rows of the padded image that the lines have, and of these those that lie in the image.
+        let begin = rows.start.max(above);
+        let end = (rows.end + layout.together - 1).min(above + height);
+        let first_copy = (phase[0] * layout.phases[1] + phase[1]) * layout.copies;
+        for (channel, lines) in channels.clone().zip(lines.chunks_exact_mut(layout.stride)) {
+            let image = &image[channel * plane.stride..][..plane.stride];
+            for row in begin..end {
+                let from = &image[(top + (row - above) * stride_y) * plane.pitch..][..plane.pitch];
+                let to = &mut scratch[row * padded + before..][..width];
+                match stride_x {
+                    1 => copy(&from[left..][..width], to),
+                    _ => {
+                        for (i, value) in to.iter_mut().enumerate() {
+                            *value = from[left + i * stride_x];
                         }
                     }
                 }
-                for copy in 0..layout.copies {
-                    for row in scratch.chunks_exact(padded) {
-                        let row = &row[copy * layout.shifts()..];
-                        for segment in 0..layout.segments {
-                            let from = row[segment * layout.lanes..].first_chunk::<LINE>();
-                            let to = segments.next().expect("a segment for each of the loops");
-                            *to = *from.expect("the padded row holds all segments");
+            }
+            for copy in 0..layout.copies {
+                let first = (first_copy + copy) * layout.rows;
+                let lines = &mut lines.as_chunks_mut::<LINE>().0
+                    [(first + rows.start) * layout.segments..(first + rows.end) * layout.segments];
+                let shifted = &scratch[rows.start * padded + copy * layout.shifts..];
+                match (layout.together, layout.segments) {
+                    (1, 1) => {
+                        for (row, to) in lines.iter_mut().enumerate() {
+                            *to = values(&shifted[row * padded..]);
+                        }
+                    }
+                    (1, segments) => {
+                        for (row, to) in lines.chunks_exact_mut(segments).enumerate() {
+                            let from = &shifted[row * padded..];
+                            for (segment, to) in to.iter_mut().enumerate() {
+                                *to = values(&from[segment * layout.columns..]);
+                            }
+                        }
+                    }
+                    _ => {
+                        for (row, to) in lines.iter_mut().enumerate() {
+                            let (one, two) = to.split_at_mut(LINE / 2);
+                            one.copy_from_slice(&values::<{ LINE / 2 }>(&shifted[row * padded..]));
+                            two.copy_from_slice(&values::<{ LINE / 2 }>(&shifted[(row + 1) * padded..]));
                         }
                     }
                 }
             }
         }
     }
+}
+
+/// The first values of a slice, which has them.
+#[inline(always)]
+fn values<const N: usize>(of: &[f32]) -> [f32; N] {
+    *of.first_chunk().expect("the padded row holds all segments")
 }
 
 /// Copies short rows without a call.

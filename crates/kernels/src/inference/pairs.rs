@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::columns::{Columns, Geometry};
+use super::columns::Columns;
 use super::convolution::BAND;
 use super::table::{Call, kernels};
 use super::vector::{FourOffsets, InferenceVector, prefetch_values};
@@ -20,8 +20,6 @@ pub(super) struct Pairs {
 /// The kept weights in some neighbouring columns.
 #[derive(Clone, Debug, Default)]
 struct Block {
-    /// Added to every offset.
-    base: usize,
     pairs: Vec<Pair>,
     /// Of every pair: the offsets of the columns of both rows; in turn one of the first row alone and one of the second
     /// row alone; what is left of the first row.
@@ -43,8 +41,8 @@ struct Pair {
 }
 
 impl Pairs {
-    /// Packs `rows` of the matrix. Partners are of the same band of [`BAND`] rows, counted from the first one.
-    pub fn new(columns: &Columns, rows: Range<usize>, geometry: &Geometry) -> Self {
+    /// Packs `rows` of the matrix by blocks of columns. Partners are of the same band of [`BAND`] rows, counted from the first one.
+    pub fn new(columns: &Columns, rows: Range<usize>, blocks: &[Range<usize>]) -> Self {
         let pack = |block: Range<usize>| {
             let kept: Vec<Kept> = rows
                 .clone()
@@ -56,23 +54,15 @@ impl Pairs {
                 .collect();
             // The ends of loops of the same length are predicted.
             pairs.sort_by_key(|[one, two]| kept[*one].and(&kept[*two]).count());
-            let mut packed = Block {
-                base: columns.offset(block.start),
-                ..Block::default()
-            };
+            let mut packed = Block::default();
             for pair in pairs {
                 packed.push(pair, &kept, columns, rows.start, block.start);
             }
             packed
         };
         Self {
-            blocks: columns.blocks(geometry).into_iter().map(pack).collect(),
+            blocks: blocks.iter().cloned().map(pack).collect(),
         }
-    }
-
-    /// Number of blocks.
-    pub fn blocks(&self) -> usize {
-        self.blocks.len()
     }
 }
 
@@ -99,7 +89,7 @@ impl Block {
             apart: other.count() as u32,
             rest: (alone.count() - other.count()) as u32,
         });
-        let base = self.base;
+        let base = columns.offset(first_column);
         let mut add = |column: usize, rows: &[usize]| {
             let column = first_column + column;
             let offset = u16::try_from(columns.offset(column) - base);
@@ -191,7 +181,7 @@ unsafe fn kernel<V: InferenceVector, const N: usize, const STRIDE: usize>(
     // SAFETY: every offset of the block lies in the input with its N vectors, every row in the output, and the
     // offsets and values are as many as the pairs say; the caller promises the rest.
     unsafe {
-        let input = call.input.add(block.base);
+        let input = call.input;
         let mut offset = block.offsets.as_ptr();
         let mut value = block.values.as_ptr();
         for (at, pair) in block.pairs.iter().enumerate() {

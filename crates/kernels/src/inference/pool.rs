@@ -1,6 +1,9 @@
 //! Pools over planes, some channels at a time.
 
-use super::layout::Plane;
+use super::layout::{LINE, Plane};
+use super::vector::InferenceVector;
+use crate::vector::Eight;
+use crate::{InstructionSet, instruction_set};
 
 /// Which value of a window is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,14 +28,24 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Values that [`Self::run`] needs as scratch: a row with all columns that any window reads, and those that whole
-    /// vectors of windows would read behind them.
+    /// Values that [`Self::run`] needs as scratch, all of them [`Self::empty`] at first: the rows of the output with the
+    /// padded columns of the input.
     pub fn scratch_len(&self, from: &Plane, to: &Plane) -> usize {
-        let windows = (to.pitch - 1) * self.stride[1] + self.kernel[1] + 2 * VECTOR;
-        windows.max(self.padding[1] + from.pitch)
+        to.shape[1] * self.padded(from, to)
     }
 
-    /// Pools one channel: `input` and `output` start at it.
+    /// What stands for padding.
+    pub fn empty(&self) -> f32 {
+        match self.kind {
+            PoolKind::Max => Max::EMPTY,
+            PoolKind::Average => Sum::EMPTY,
+        }
+    }
+
+    /// Pools one channel: `input` and `output` start at it. The scratch is that of the channel before, or is empty.
+    ///
+    /// # Panics
+    /// If a slice is too short.
     pub fn run(
         &self,
         from: &Plane,
@@ -41,7 +54,104 @@ impl Pool {
         output: &mut [f32],
         scratch: &mut [f32],
     ) {
-        channel(self, from, to, input, output, scratch);
+        match self.kind {
+            PoolKind::Max => self.reduce::<Max>(from, to, input, output, scratch),
+            PoolKind::Average => {
+                self.reduce::<Sum>(from, to, input, output, scratch);
+                self.divide(from, to, output);
+            }
+        }
+    }
+
+    fn reduce<R: Reduce>(
+        &self,
+        from: &Plane,
+        to: &Plane,
+        input: &[f32],
+        output: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        match (self.kernel[1], self.stride[1]) {
+            (3, 2) => self.dispatch::<R, 3, 2>(from, to, input, output, scratch),
+            (2, 2) => self.dispatch::<R, 2, 2>(from, to, input, output, scratch),
+            (_, 2) => self.dispatch::<R, 0, 2>(from, to, input, output, scratch),
+            (_, 1) => self.dispatch::<R, 0, 1>(from, to, input, output, scratch),
+            _ => self.dispatch::<R, 0, 0>(from, to, input, output, scratch),
+        }
+    }
+
+    fn dispatch<R: Reduce, const KERNEL: usize, const STRIDE: usize>(
+        &self,
+        from: &Plane,
+        to: &Plane,
+        input: &[f32],
+        output: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        assert!(input.len() >= from.shape[1] * from.pitch);
+        assert!(output.len() >= to.shape[1] * to.pitch);
+        assert!(scratch.len() >= self.scratch_len(from, to));
+        let work = Work {
+            pool: self,
+            from,
+            to,
+            input,
+            output,
+            scratch,
+        };
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{__m256, __m512};
+            #[target_feature(enable = "avx512f")]
+            unsafe fn avx512<R: Reduce, const KERNEL: usize, const STRIDE: usize>(work: Work) {
+                // SAFETY: as promised by the caller.
+                unsafe { channel::<R, __m512, KERNEL, STRIDE>(work) }
+            }
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2<R: Reduce, const KERNEL: usize, const STRIDE: usize>(work: Work) {
+                // SAFETY: as promised by the caller.
+                unsafe { channel::<R, __m256, KERNEL, STRIDE>(work) }
+            }
+            let wide = from.pitch.is_multiple_of(16) && to.pitch.is_multiple_of(16);
+            // SAFETY: the processor has the instructions; the lengths were checked, and rows are whole vectors.
+            match instruction_set() {
+                InstructionSet::Avx512 if wide => {
+                    return unsafe { avx512::<R, KERNEL, STRIDE>(work) };
+                }
+                InstructionSet::Avx512 | InstructionSet::Avx2 => {
+                    return unsafe { avx2::<R, KERNEL, STRIDE>(work) };
+                }
+                InstructionSet::Baseline => {}
+            }
+        }
+        // SAFETY: every processor can do this; the lengths were checked, and rows are multiples of 8 values.
+        unsafe { channel::<R, Eight, KERNEL, STRIDE>(work) }
+    }
+
+    /// Makes means of sums.
+    fn divide(&self, from: &Plane, to: &Plane, output: &mut [f32]) {
+        let [_, height, width] = from.shape;
+        let [_, rows, columns] = to.shape;
+        let kernel = self.kernel[1];
+        // Windows that reach over an edge are divided by what they have.
+        let clipped = |x: &usize| self.window(1, *x, width).len() < kernel;
+        let left = (0..columns).take_while(clipped).count();
+        let right = (left..columns).rev().take_while(clipped).count();
+        for (row, output) in output.chunks_exact_mut(to.pitch).take(rows).enumerate() {
+            let full = 1.0 / (kernel * self.window(0, row, height).len()) as f32;
+            output.iter_mut().for_each(|value| *value *= full);
+            for x in (0..left).chain(columns - right..columns) {
+                output[x] *= kernel as f32 / self.window(1, x, width).len() as f32;
+            }
+        }
+    }
+
+    /// Values of a row of scratch: what whole vectors of windows read, and a row of the input behind its padding.
+    fn padded(&self, from: &Plane, to: &Plane) -> usize {
+        let windows = to.pitch * self.stride[1] + self.kernel[1];
+        windows
+            .max(self.padding[1] + from.pitch)
+            .next_multiple_of(LINE)
     }
 
     /// The part of window number `at` along an axis of `extent` values that lies in the input.
@@ -53,27 +163,24 @@ impl Pool {
     }
 }
 
-/// Values that are computed together.
-const VECTOR: usize = 8;
-
-multiversion! {
-    fn channel(pool: &Pool, from: &Plane, to: &Plane, input: &[f32], output: &mut [f32], scratch: &mut [f32]) {
-        match (pool.kind, pool.kernel[1], pool.stride[1]) {
-            (PoolKind::Max, 3, 2) => rows::<Max, 3, 2>(pool, from, to, input, output, scratch),
-            (PoolKind::Max, 2, 2) => rows::<Max, 2, 2>(pool, from, to, input, output, scratch),
-            (PoolKind::Max, _, _) => rows::<Max, 0, 0>(pool, from, to, input, output, scratch),
-            (PoolKind::Average, 3, 2) => rows::<Sum, 3, 2>(pool, from, to, input, output, scratch),
-            (PoolKind::Average, 2, 2) => rows::<Sum, 2, 2>(pool, from, to, input, output, scratch),
-            (PoolKind::Average, _, _) => rows::<Sum, 0, 0>(pool, from, to, input, output, scratch),
-        }
-    }
+/// One channel to pool.
+struct Work<'a> {
+    pool: &'a Pool,
+    from: &'a Plane,
+    to: &'a Plane,
+    input: &'a [f32],
+    output: &'a mut [f32],
+    scratch: &'a mut [f32],
 }
 
 /// What a pool does to two values.
 trait Reduce {
     /// What does not change the other value.
     const EMPTY: f32;
-    fn both(a: f32, b: f32) -> f32;
+    fn one(a: f32, b: f32) -> f32;
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn both<V: InferenceVector>(a: V, b: V) -> V;
 }
 
 struct Max;
@@ -82,96 +189,110 @@ struct Sum;
 impl Reduce for Max {
     const EMPTY: f32 = f32::NEG_INFINITY;
     #[inline(always)]
-    fn both(a: f32, b: f32) -> f32 {
-        if b > a { b } else { a }
+    fn one(a: f32, b: f32) -> f32 {
+        if a > b { a } else { b }
+    }
+    #[inline(always)]
+    unsafe fn both<V: InferenceVector>(a: V, b: V) -> V {
+        // SAFETY: as promised by the caller.
+        unsafe { a.max(b) }
     }
 }
 
 impl Reduce for Sum {
     const EMPTY: f32 = 0.0;
     #[inline(always)]
-    fn both(a: f32, b: f32) -> f32 {
+    fn one(a: f32, b: f32) -> f32 {
         a + b
     }
+    #[inline(always)]
+    unsafe fn both<V: InferenceVector>(a: V, b: V) -> V {
+        // SAFETY: as promised by the caller.
+        unsafe { a.add(b) }
+    }
 }
 
-/// Pools one channel, first down the columns, then along the rows; `KERNEL` and `STRIDE` are the horizontal ones, or 0
+/// Reduces one channel, first down the columns, then along the rows; `KERNEL` and `STRIDE` are the horizontal ones, or 0
 /// for any.
+///
+/// # Safety
+/// The slices are as long as [`Pool::run`] asks for, rows are whole vectors, and the processor has the instructions.
 #[inline(always)]
-fn rows<R: Reduce, const KERNEL: usize, const STRIDE: usize>(
-    pool: &Pool,
-    from: &Plane,
-    to: &Plane,
-    input: &[f32],
-    output: &mut [f32],
-    scratch: &mut [f32],
+unsafe fn channel<R: Reduce, V: InferenceVector, const KERNEL: usize, const STRIDE: usize>(
+    work: Work,
 ) {
+    let Work { pool, from, to, .. } = work;
     let [_, height, width] = from.shape;
     let [_, rows, columns] = to.shape;
-    let padding = pool.padding[1];
-    let line = &mut scratch[..pool.scratch_len(from, to)];
-    line.fill(R::EMPTY);
-    for row in 0..rows {
-        let window = pool.window(0, row, height);
-        let column = &mut line[padding..padding + from.pitch];
-        match window.len() {
-            2 => down::<R, 2>(&input[window.start * from.pitch..], from.pitch, column),
-            3 => down::<R, 3>(&input[window.start * from.pitch..], from.pitch, column),
-            _ => {
-                column.copy_from_slice(&input[window.start * from.pitch..][..from.pitch]);
-                for y in window.start + 1..window.end {
-                    let below = &input[y * from.pitch..][..from.pitch];
-                    for (column, below) in column.iter_mut().zip(below) {
-                        *column = R::both(*column, *below);
-                    }
-                }
+    let padded = pool.padded(from, to);
+    // SAFETY: windows lie in the input; `padded` has room for a row of it behind the padding, and for all windows.
+    unsafe {
+        let mut reduced = work.scratch.as_mut_ptr().add(pool.padding[1]);
+        for row in 0..rows {
+            let window = pool.window(0, row, height);
+            let input = work.input.as_ptr().add(window.start * from.pitch);
+            match window.len() {
+                3 => down::<R, V>(input, from.pitch, 3, reduced),
+                2 => down::<R, V>(input, from.pitch, 2, reduced),
+                rows => down::<R, V>(input, from.pitch, rows, reduced),
             }
+            for behind in width..from.pitch {
+                *reduced.add(behind) = R::EMPTY;
+            }
+            reduced = reduced.add(padded);
         }
-        column[width..].fill(R::EMPTY);
-        let output = &mut output[row * to.pitch..][..to.pitch];
-        if KERNEL > 0 {
-            for (at, output) in output.as_chunks_mut::<VECTOR>().0.iter_mut().enumerate() {
-                // At most 3 columns, 2 apart, of 8 windows.
-                let from: &[f32; 3 * VECTOR] = line[at * VECTOR * STRIDE..]
-                    .first_chunk()
-                    .expect("the scratch has room for whole vectors");
-                for (i, output) in output.iter_mut().enumerate() {
-                    *output = from[i * STRIDE];
-                    for k in 1..KERNEL {
-                        *output = R::both(*output, from[i * STRIDE + k]);
+        // In a loop of its own: values that were stored a moment ago cannot be loaded yet from between two vectors.
+        let mut reduced: *const f32 = work.scratch.as_ptr();
+        let mut output = work.output.as_mut_ptr();
+        let kernel = if KERNEL > 0 { KERNEL } else { pool.kernel[1] };
+        for _ in 0..rows {
+            if STRIDE > 0 {
+                let load = |at: usize| match STRIDE {
+                    1 => V::load(reduced.add(at)),
+                    _ => V::load(reduced.add(at)).evens(V::load(reduced.add(at + V::LANES))),
+                };
+                for x in (0..to.pitch).step_by(V::LANES) {
+                    let mut value = load(x * STRIDE);
+                    for k in 1..kernel {
+                        value = R::both(value, load(x * STRIDE + k));
                     }
+                    value.store(output.add(x));
+                }
+            } else {
+                for x in 0..columns {
+                    let values = (0..kernel).map(|k| *reduced.add(x * pool.stride[1] + k));
+                    *output.add(x) = values.fold(R::EMPTY, R::one);
                 }
             }
-        } else {
-            for (x, output) in output[..columns].iter_mut().enumerate() {
-                let from = &line[x * pool.stride[1]..][..pool.kernel[1]];
-                *output = from[1..].iter().fold(from[0], |a, b| R::both(a, *b));
+            for behind in columns..to.pitch {
+                *output.add(behind) = 0.0;
             }
-        }
-        if pool.kind == PoolKind::Average {
-            let full = 1.0 / (pool.kernel[1] * window.len()) as f32;
-            output.iter_mut().for_each(|value| *value *= full);
-            // Windows that reach over an edge are divided by what they have.
-            for (x, value) in output[..columns].iter_mut().enumerate() {
-                let inside = pool.window(1, x, width).len();
-                if inside < pool.kernel[1] {
-                    *value *= pool.kernel[1] as f32 / inside as f32;
-                }
-            }
+            reduced = reduced.add(padded);
+            output = output.add(to.pitch);
         }
     }
 }
 
-/// The first `ROWS` rows, reduced down the columns.
+/// Reduces so many rows down their columns.
+///
+/// # Safety
+/// The rows can be read and one can be written, all as whole vectors, and the processor has the instructions.
 #[inline(always)]
-fn down<R: Reduce, const ROWS: usize>(input: &[f32], pitch: usize, column: &mut [f32]) {
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|y| &input[y * pitch..][..pitch]);
-    for x in 0..pitch {
-        let mut value = rows[0][x];
-        for row in &rows[1..] {
-            value = R::both(value, row[x]);
+unsafe fn down<R: Reduce, V: InferenceVector>(
+    input: *const f32,
+    pitch: usize,
+    rows: usize,
+    to: *mut f32,
+) {
+    for x in (0..pitch).step_by(V::LANES) {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let mut value = V::load(input.add(x));
+            for y in 1..rows {
+                value = R::both(value, V::load(input.add(y * pitch + x)));
+            }
+            value.store(to.add(x));
         }
-        column[x] = value;
     }
 }
 
@@ -233,7 +354,7 @@ mod tests {
                         }
                     }
                     let mut pooled = vec![f32::NAN; to.len()];
-                    let mut scratch = vec![f32::NAN; pool.scratch_len(&from, &to)];
+                    let mut scratch = vec![pool.empty(); pool.scratch_len(&from, &to)];
                     for channel in 0..input[0] {
                         pool.run(
                             &from,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::convolution::Convolution;
-use super::layout::{Lines, Plane};
+use super::layout::Plane;
 use super::linear::{GROUP, Linear, Precision};
 use super::memory::{Aligned, Memory};
 use super::pointwise::{self, Normalization};
@@ -53,22 +53,19 @@ impl Chain {
         let inner = &self.convolutions[..self.convolutions.len() - 1];
         let between = |c: &Convolution| Chain::between(c.rows(), self.chunk, lanes).len();
         // Two buffers in turn.
-        2 * inner.iter().map(between).max().unwrap_or(0)
+        self.own_scratch() + 2 * inner.iter().map(between).max().unwrap_or(0)
+    }
+
+    /// Values of scratch that some convolution needs.
+    fn own_scratch(&self) -> usize {
+        let own = self.convolutions.iter().map(Convolution::scratch_len);
+        own.max().unwrap_or(0)
     }
 }
 
 /// One step of a program. What it reads and what it writes lies apart.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Lays the input of a convolution out as it reads it.
-    Rearrange {
-        /// The image.
-        from: Region,
-        /// The layout.
-        lines: Lines,
-        /// Where it goes.
-        to: usize,
-    },
     /// Convolutions.
     Convolve {
         /// What the first one reads.
@@ -86,19 +83,6 @@ pub enum Step {
         from: Region,
         /// Where the result goes.
         to: Region,
-    },
-    /// A pool whose result is laid out as a convolution reads it, without an image in between.
-    PoolRearrange {
-        /// The pool.
-        pool: Pool,
-        /// The image.
-        from: Region,
-        /// The layout of the pooled image, of which there is one channel at a time.
-        pooled: Plane,
-        /// The layout of the result.
-        lines: Lines,
-        /// Where the result goes.
-        to: usize,
     },
     /// The mean of each channel.
     GlobalPool {
@@ -183,7 +167,6 @@ impl Step {
     /// What it does and by which kernel, in a few words.
     pub fn describe(&self) -> String {
         let word = match self {
-            Step::Rearrange { .. } => "rearrange",
             Step::Convolve { chain, .. } => {
                 let choice = |convolution: &Convolution| {
                     let choice = convolution.choice();
@@ -193,7 +176,6 @@ impl Step {
                 return choices.join(" + ");
             }
             Step::Pool { .. } => "pool",
-            Step::PoolRearrange { .. } => "pool, rearrange",
             Step::GlobalPool { .. } => "global pool",
             Step::Affine { .. } => "affine",
             Step::Add { .. } => "add",
@@ -215,9 +197,7 @@ impl Step {
 
     fn reads(&self) -> Vec<Range<usize>> {
         match self {
-            Step::Rearrange { from, .. }
-            | Step::Pool { from, .. }
-            | Step::PoolRearrange { from, .. }
+            Step::Pool { from, .. }
             | Step::GlobalPool { from, .. }
             | Step::Affine { from, .. }
             | Step::Normalize { from, .. }
@@ -233,9 +213,6 @@ impl Step {
 
     fn writes(&self) -> Range<usize> {
         match self {
-            Step::Rearrange { to, lines, .. } | Step::PoolRearrange { to, lines, .. } => {
-                *to..*to + lines.len()
-            }
             Step::Convolve { to, .. }
             | Step::Unflatten { to, .. }
             | Step::Pool { to, .. }
@@ -255,19 +232,6 @@ impl Step {
         match self {
             Step::Convolve { chain, to, .. } => chain.scratch_len(to.plane.lanes),
             Step::Pool { pool, from, to } => pool.scratch_len(&from.plane, &to.plane),
-            Step::Rearrange { lines, .. } => lines.scratch_len(),
-            Step::PoolRearrange {
-                pool,
-                from,
-                pooled,
-                lines,
-                ..
-            } => {
-                pooled.stride
-                    + pool
-                        .scratch_len(&from.plane, pooled)
-                        .max(lines.scratch_len())
-            }
             Step::Linear { linear, .. } => linear.scratch_len(),
             _ => 0,
         }
@@ -283,15 +247,6 @@ impl Step {
         // its own channels, rows or vectors, or part 0 writes all.
         unsafe {
             match self {
-                Step::Rearrange { from, lines, to } => {
-                    let stride = lines.len() / from.plane.shape[0];
-                    for channel in share(from.plane.shape[0]) {
-                        let input = memory.read(from.channels(channel..channel + 1));
-                        let start = to + channel * stride;
-                        let output = memory.write(start..start + stride);
-                        lines.fill(input, from.plane.pitch, output, scratch);
-                    }
-                }
                 Step::Convolve { from, chain, to } => {
                     convolve(
                         chain,
@@ -303,28 +258,11 @@ impl Step {
                     );
                 }
                 Step::Pool { pool, from, to } => {
+                    scratch[..pool.scratch_len(&from.plane, &to.plane)].fill(pool.empty());
                     for channel in share(to.plane.shape[0]) {
                         let input = memory.read(from.channels(channel..channel + 1));
                         let output = memory.write(to.channels(channel..channel + 1));
                         pool.run(&from.plane, &to.plane, input, output, scratch);
-                    }
-                }
-                Step::PoolRearrange {
-                    pool,
-                    from,
-                    pooled,
-                    lines,
-                    to,
-                } => {
-                    let channels = from.plane.shape[0];
-                    let stride = lines.len() / channels;
-                    let (image, scratch) = scratch.split_at_mut(pooled.stride);
-                    for channel in share(channels) {
-                        let input = memory.read(from.channels(channel..channel + 1));
-                        pool.run(&from.plane, pooled, input, image, scratch);
-                        let start = to + channel * stride;
-                        let output = memory.write(start..start + stride);
-                        lines.fill(image, pooled.pitch, output, scratch);
                     }
                 }
                 Step::Affine {
@@ -421,6 +359,7 @@ unsafe fn convolve(
 ) {
     let Plane { lanes, stride, .. } = to.plane;
     let output = memory.pointer(to.range());
+    let (own, scratch) = scratch.split_at_mut(chain.own_scratch());
     let (last, inner) = chain
         .convolutions
         .split_last()
@@ -434,6 +373,7 @@ unsafe fn convolve(
                 input,
                 output,
                 stride,
+                own,
             )
         };
         return;
@@ -444,7 +384,7 @@ unsafe fn convolve(
         // SAFETY: the parts are disjoint vectors of every channel.
         unsafe {
             let target = output.add(begin * lanes);
-            last.run(last.pieces(), begin..end, input, target, stride);
+            last.run(last.pieces(), begin..end, input, target, stride, own);
         }
         return;
     }
@@ -463,13 +403,16 @@ unsafe fn convolve(
                 _ => (&*now, 0..end - from),
             };
             // SAFETY: the scratch is this thread's own and long enough for all channels of the layout.
-            unsafe { convolution.run(convolution.pieces(), range, source, target, between.stride) };
+            unsafe {
+                let pieces = convolution.pieces();
+                convolution.run(pieces, range, source, target, between.stride, own);
+            }
             std::mem::swap(&mut now, &mut next);
         }
         // SAFETY: the chunks of the parts are disjoint vectors of every channel.
         unsafe {
             let target = output.add(from * lanes);
-            last.run(last.pieces(), 0..end - from, now, target, stride);
+            last.run(last.pieces(), 0..end - from, now, target, stride, own);
         }
     }
 }

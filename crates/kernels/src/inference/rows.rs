@@ -4,7 +4,9 @@
 //! Columns are visited in the order of their addresses, in blocks whose inputs fit the first-level cache. In a block
 //! the rows are sorted by how many weights they have, so that the length of the inner loop is predictable.
 
-use super::columns::{Columns, Geometry};
+use std::ops::Range;
+
+use super::columns::Columns;
 use super::table::{Call, kernels};
 use super::vector::{FourOffsets, InferenceVector, prefetch_values};
 
@@ -19,8 +21,6 @@ pub(super) struct Rows<const SETS: usize> {
 /// The kept weights in some neighbouring columns.
 #[derive(Clone, Debug, Default)]
 struct Block {
-    /// Added to every offset.
-    base: usize,
     /// Rows in the order in which they are computed, and behind the last one any row, which may be looked up too; how
     /// many weights they have, as runs of equal counts.
     order: Vec<u32>,
@@ -38,17 +38,13 @@ struct Run {
 }
 
 impl<const SETS: usize> Rows<SETS> {
-    /// Packs `rows` of the matrix.
-    pub fn new(columns: &Columns, rows: std::ops::Range<usize>, geometry: &Geometry) -> Self {
-        let blocks = columns
-            .blocks(geometry)
-            .into_iter()
+    /// Packs `rows` of the matrix by blocks of columns.
+    pub fn new(columns: &Columns, rows: Range<usize>, blocks: &[Range<usize>]) -> Self {
+        let blocks = blocks
+            .iter()
             .map(|block| {
                 let base = columns.offset(block.start);
-                let mut packed = Block {
-                    base,
-                    ..Block::default()
-                };
+                let mut packed = Block::default();
                 let mut weights: Vec<(u32, Vec<(u16, f32)>)> = rows
                     .clone()
                     .map(|row| {
@@ -79,11 +75,6 @@ impl<const SETS: usize> Rows<SETS> {
             .collect();
         Self { blocks }
     }
-
-    /// Number of blocks.
-    pub fn blocks(&self) -> usize {
-        self.blocks.len()
-    }
 }
 
 /// # Safety
@@ -100,7 +91,7 @@ unsafe fn kernel<V: InferenceVector, const SETS: usize, const N: usize, const ST
     // SAFETY: every offset of the block lies in the input with its N vectors, every row in the output, and the
     // offsets and values are as many as the runs say; the caller promises the rest.
     unsafe {
-        let input = call.input.add(block.base);
+        let input = call.input;
         let mut offset = block.offsets.as_ptr();
         let mut value = block.values.as_ptr();
         let mut row = block.order.as_ptr();
@@ -217,5 +208,5 @@ unsafe fn double<V: InferenceVector, const N: usize, const STRIDE: usize>(
     unsafe { kernel::<V, 2, N, STRIDE>(rows, block, call) }
 }
 
-kernels!(Rows<1>, single, 8: [1 2 3 4 5 6 7 8 9 10 11 12], 16: [1 2 3 4 5 6 7 8 9 10 11 12]);
+kernels!(Rows<1>, single, 8: [1 2 3 4 5 6 7 8 9 10 11 12], 16: [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24]);
 kernels!(Rows<2>, double, 8: [1 2 3 4 5 6], 16: [1 2 3 4 5 6]);

@@ -54,6 +54,9 @@ macro_rules! kernels {
                         (InstructionSet::Avx512, 16, 16) => {
                             return versions!(16, __m512, 16, target_feature(enable = "avx512f"));
                         }
+                        (InstructionSet::Avx512, 16, 32) => {
+                            return versions!(16, __m512, 32, target_feature(enable = "avx512f"));
+                        }
                         (InstructionSet::Avx512 | InstructionSet::Avx2, 8, 16) => {
                             return versions!(8, __m256, 16, target_feature(enable = "avx2,fma"));
                         }

@@ -11,6 +11,11 @@ pub(super) trait InferenceVector: Vector {
     /// # Safety
     /// The processor has the instructions.
     unsafe fn max(self, other: Self) -> Self;
+    /// The values number 0, 2, 4 and so on of both vectors behind each other.
+    ///
+    /// # Safety
+    /// The processor has the instructions.
+    unsafe fn evens(self, next: Self) -> Self;
     /// The values at `from` in the lanes whose bit is set in `mask`, in order, and 0 in the others.
     ///
     /// # Safety
@@ -102,6 +107,13 @@ impl InferenceVector for Eight {
         Lanes(std::array::from_fn(larger))
     }
     #[inline(always)]
+    unsafe fn evens(self, next: Self) -> Self {
+        Lanes(std::array::from_fn(|i| match i < 4 {
+            true => self.0[2 * i],
+            false => next.0[2 * i - 8],
+        }))
+    }
+    #[inline(always)]
     unsafe fn four(from: *const f32) -> Self {
         // SAFETY: the caller promises 4 readable values.
         let [a, b, c, d] = unsafe { *from.cast::<[f32; 4]>() };
@@ -127,12 +139,17 @@ impl InferenceVector for Eight {
 /// Implements [`InferenceVector`] for a register of x86-64 by its intrinsics.
 #[cfg(target_arch = "x86_64")]
 macro_rules! register {
-    ($vector:ident, $max:ident, $expand:ident, $four:ident, $pick:ident) => {
+    ($vector:ident, $max:ident, $evens:ident, $expand:ident, $four:ident, $pick:ident) => {
         impl InferenceVector for std::arch::x86_64::$vector {
             #[inline(always)]
             unsafe fn max(self, other: Self) -> Self {
                 // SAFETY: as promised by the caller.
                 unsafe { std::arch::x86_64::$max(self, other) }
+            }
+            #[inline(always)]
+            unsafe fn evens(self, next: Self) -> Self {
+                // SAFETY: as promised by the caller.
+                unsafe { $evens(self, next) }
             }
             #[inline(always)]
             unsafe fn four(from: *const f32) -> Self {
@@ -163,9 +180,50 @@ macro_rules! register {
 }
 
 #[cfg(target_arch = "x86_64")]
-register!(__m256, _mm256_max_ps, expand_8, four_8, _mm256_permute_ps);
+register!(
+    __m256,
+    _mm256_max_ps,
+    evens_8,
+    expand_8,
+    four_8,
+    _mm256_permute_ps
+);
 #[cfg(target_arch = "x86_64")]
-register!(__m512, _mm512_max_ps, expand_16, four_16, _mm512_permute_ps);
+register!(
+    __m512,
+    _mm512_max_ps,
+    evens_16,
+    expand_16,
+    four_16,
+    _mm512_permute_ps
+);
+
+/// As [`InferenceVector::evens`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn evens_8(
+    one: std::arch::x86_64::__m256,
+    two: std::arch::x86_64::__m256,
+) -> std::arch::x86_64::__m256 {
+    use std::arch::x86_64::*;
+    // Within each half: two values of the first vector, two of the second one.
+    let halves = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(one, two));
+    _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(halves))
+}
+
+/// As [`InferenceVector::evens`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn evens_16(
+    one: std::arch::x86_64::__m512,
+    two: std::arch::x86_64::__m512,
+) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::*;
+    let places = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    _mm512_permutex2var_ps(one, places, two)
+}
 
 /// For every byte, which of the first values goes to each lane; negative for a lane that gets none.
 #[cfg(target_arch = "x86_64")]
