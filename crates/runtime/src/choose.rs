@@ -235,19 +235,19 @@ fn linear_cycles(matrix: &Matrix, storage: Storage, instructions: InstructionSet
         Precision::Single => 4.0,
         Precision::Int8 => 1.0,
     };
-    // Cycles of arithmetic per weight, with all of them or with a bit for each.
-    let (multiply, unpack) = match (matrix.precision, instructions) {
-        (Precision::Single, InstructionSet::Avx512) => (0.1, 0.16),
-        (Precision::Single, InstructionSet::Avx2) => (0.19, 0.38),
-        (Precision::Single, InstructionSet::Baseline) => (0.5, 2.0),
-        (Precision::Int8, InstructionSet::Avx512) => (0.03, 0.06),
-        (Precision::Int8, InstructionSet::Avx2) => (0.08, 0.2),
-        (Precision::Int8, InstructionSet::Baseline) => (0.3, 2.0),
+    // Cycles of arithmetic per weight, with all of them or with a bit for each, and per kept weight with its column.
+    let (multiply, unpack, collect) = match (matrix.precision, instructions) {
+        (Precision::Single, InstructionSet::Avx512) => (0.1, 0.17, 0.85),
+        (Precision::Single, InstructionSet::Avx2) => (0.19, 0.38, 1.0),
+        (Precision::Single, InstructionSet::Baseline) => (0.5, 2.0, 1.0),
+        (Precision::Int8, InstructionSet::Avx512) => (0.05, 0.11, 0.9),
+        (Precision::Int8, InstructionSet::Avx2) => (0.08, 0.2, 1.0),
+        (Precision::Int8, InstructionSet::Baseline) => (0.3, 2.0, 1.0),
     };
     let (bytes, work, row) = match storage {
         Storage::Dense => (value * weights, multiply * weights, 12.0),
         Storage::Bitmask => (value * kept + weights / 8.0, unpack * weights, 16.0),
-        Storage::Gather => ((value + 2.0) * kept, kept, 24.0),
+        Storage::Gather => ((value + 2.0) * kept, collect * kept, 24.0),
     };
     // Bytes per cycle from caches, and from memory.
     let bandwidth = if bytes < 6e6 { 20.0 } else { 5.3 };

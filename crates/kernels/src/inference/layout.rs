@@ -282,11 +282,14 @@ multiversion! {
             for row in begin..end {
                 let from = &image[(top + (row - above) * stride_y) * plane.pitch..][..plane.pitch];
                 let to = &mut scratch[row * padded + before..][..width];
+                let from = &from[left..];
                 match stride_x {
-                    1 => copy(&from[left..][..width], to),
+                    1 => copy(&from[..width], to),
+                    2 => every::<2>(from, to),
+                    4 => every::<4>(from, to),
                     _ => {
                         for (i, value) in to.iter_mut().enumerate() {
-                            *value = from[left + i * stride_x];
+                            *value = from[i * stride_x];
                         }
                     }
                 }
@@ -327,6 +330,18 @@ multiversion! {
 #[inline(always)]
 fn values<const N: usize>(of: &[f32]) -> [f32; N] {
     *of.first_chunk().expect("the padded row holds all segments")
+}
+
+/// Copies every value number `i * STRIDE`.
+#[inline(always)]
+fn every<const STRIDE: usize>(from: &[f32], to: &mut [f32]) {
+    let (whole, rest) = from.as_chunks::<STRIDE>();
+    // The last value may have no whole stride behind it.
+    let last = rest.first().copied();
+    let values = whole.iter().map(|values| values[0]).chain(last);
+    for (to, value) in to.iter_mut().zip(values) {
+        *to = value;
+    }
 }
 
 /// Copies short rows without a call.

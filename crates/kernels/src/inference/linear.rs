@@ -191,8 +191,8 @@ impl Linear {
 struct Packed<T> {
     /// Where the values of a row begin, and behind the last one's end.
     starts: Vec<usize>,
-    /// The kept weights, row after row, and some zeros to read behind the last one; for [`Storage::Dense`] all
-    /// weights of rows of whole groups.
+    /// The kept weights, row after row, and some zeros to read behind the last one. For [`Storage::Gather`] rows are whole
+    /// groups, with zeros for the first column behind their weights; for [`Storage::Dense`] too, with all weights.
     values: Vec<T>,
     /// Columns of the values, for [`Storage::Gather`].
     places: Vec<u16>,
@@ -206,7 +206,7 @@ impl<T: Copy + Default + PartialEq> Packed<T> {
         let groups = rows * columns.div_ceil(GROUP);
         let (values, places, masks) = match storage {
             Storage::Dense => (groups * GROUP, 0, 0),
-            Storage::Gather => (nonzeros, nonzeros, 0),
+            Storage::Gather => (nonzeros + rows * GROUP, nonzeros + rows * GROUP, 0),
             Storage::Bitmask => (nonzeros, 0, groups),
         };
         let mut starts = Vec::with_capacity(rows + 1);
@@ -246,6 +246,11 @@ impl<T: Copy + Default + PartialEq> Packed<T> {
                     }
                 }
             }
+        }
+        if storage == Storage::Gather {
+            let length = self.values.len().next_multiple_of(GROUP);
+            self.values.resize(length, T::default());
+            self.places.resize(length, 0);
         }
         self.starts.push(self.values.len());
     }

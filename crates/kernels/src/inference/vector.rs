@@ -21,6 +21,11 @@ pub(super) trait InferenceVector: Vector {
     /// # Safety
     /// `LANES` values can be read at `from`, and the processor has the instructions.
     unsafe fn expand(from: *const f32, mask: u32) -> Self;
+    /// The values at these places behind `from`.
+    ///
+    /// # Safety
+    /// As many places as lanes can be read, and a value at each of them; the processor has the instructions.
+    unsafe fn collect(from: *const f32, places: *const u16) -> Self;
     /// The sum of all lanes, neighbours first.
     ///
     /// # Safety
@@ -78,6 +83,18 @@ impl FourOffsets {
 
 /// Brings what is at `from` into the first-level cache; any address will do.
 #[inline(always)]
+pub(super) fn prefetch_once<T>(from: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction, and it faults on no address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_NTA }>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
+/// Brings what is at `from` into the first-level cache; any address will do.
+#[inline(always)]
 pub(super) fn prefetch<T>(from: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 processor has the instruction, and it faults on no address.
@@ -124,6 +141,13 @@ impl InferenceVector for Eight {
         Lanes([self.0[I as usize]; 8])
     }
     #[inline(always)]
+    unsafe fn collect(from: *const f32, places: *const u16) -> Self {
+        // SAFETY: as promised by the caller.
+        Lanes(std::array::from_fn(|i| unsafe {
+            *from.add(usize::from(*places.add(i)))
+        }))
+    }
+    #[inline(always)]
     unsafe fn expand(from: *const f32, mask: u32) -> Self {
         let mut next = 0;
         Lanes(std::array::from_fn(|i| {
@@ -139,7 +163,7 @@ impl InferenceVector for Eight {
 /// Implements [`InferenceVector`] for a register of x86-64 by its intrinsics.
 #[cfg(target_arch = "x86_64")]
 macro_rules! register {
-    ($vector:ident, $max:ident, $evens:ident, $expand:ident, $four:ident, $pick:ident) => {
+    ($vector:ident, $max:ident, $evens:ident, $collect:ident, $expand:ident, $four:ident, $pick:ident) => {
         impl InferenceVector for std::arch::x86_64::$vector {
             #[inline(always)]
             unsafe fn max(self, other: Self) -> Self {
@@ -171,6 +195,11 @@ macro_rules! register {
                 }
             }
             #[inline(always)]
+            unsafe fn collect(from: *const f32, places: *const u16) -> Self {
+                // SAFETY: as promised by the caller.
+                unsafe { $collect(from, places) }
+            }
+            #[inline(always)]
             unsafe fn expand(from: *const f32, mask: u32) -> Self {
                 // SAFETY: as promised by the caller.
                 unsafe { $expand(from, mask) }
@@ -184,6 +213,7 @@ register!(
     __m256,
     _mm256_max_ps,
     evens_8,
+    collect_8,
     expand_8,
     four_8,
     _mm256_permute_ps
@@ -193,6 +223,7 @@ register!(
     __m512,
     _mm512_max_ps,
     evens_16,
+    collect_16,
     expand_16,
     four_16,
     _mm512_permute_ps
@@ -223,6 +254,52 @@ fn evens_16(
     use std::arch::x86_64::*;
     let places = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     _mm512_permutex2var_ps(one, places, two)
+}
+
+/// Four values, each loaded to its place: the instructions that gather take longer.
+///
+/// # Safety
+/// As [`InferenceVector::collect`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn collect_4(from: *const f32, places: *const u16) -> std::arch::x86_64::__m128 {
+    use std::arch::x86_64::*;
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let places = FourOffsets::load(places);
+        let value = |i| _mm_load_ss(from.add(places.get(i)));
+        let two = _mm_insert_ps::<0x10>(value(0), value(1));
+        _mm_insert_ps::<0x30>(_mm_insert_ps::<0x20>(two, value(2)), value(3))
+    }
+}
+
+/// # Safety
+/// As [`InferenceVector::collect`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn collect_8(from: *const f32, places: *const u16) -> std::arch::x86_64::__m256 {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let (low, high) = (collect_4(from, places), collect_4(from, places.add(4)));
+        std::arch::x86_64::_mm256_set_m128(high, low)
+    }
+}
+
+/// # Safety
+/// As [`InferenceVector::collect`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn collect_16(from: *const f32, places: *const u16) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::*;
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let (low, high) = (collect_8(from, places), collect_8(from, places.add(8)));
+        let low = _mm512_castps_pd(_mm512_castps256_ps512(low));
+        _mm512_castpd_ps(_mm512_insertf64x4::<1>(low, _mm256_castps_pd(high)))
+    }
 }
 
 /// For every byte, which of the first values goes to each lane; negative for a lane that gets none.
@@ -267,7 +344,12 @@ unsafe fn expand_8(from: *const f32, mask: u32) -> std::arch::x86_64::__m256 {
 unsafe fn expand_16(from: *const f32, mask: u32) -> std::arch::x86_64::__m512 {
     use std::arch::x86_64::*;
     // SAFETY: 16 values can be read at `from`.
-    unsafe { _mm512_maskz_expand_ps(mask as u16, _mm512_loadu_ps(from)) }
+    unsafe {
+        let mut values = _mm512_loadu_ps(from);
+        // Loaded by an instruction of its own: some processors are slow to load and spread in one.
+        std::arch::asm!("/* {0} */", inout(zmm_reg) values, options(pure, nomem, nostack, preserves_flags));
+        _mm512_maskz_expand_ps(mask as u16, values)
+    }
 }
 
 /// Four values twice, in a register: the compiler would load every one of them for itself.

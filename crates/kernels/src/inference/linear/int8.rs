@@ -228,6 +228,10 @@ mod x86 {
     use std::ops::Range;
 
     use super::{GROUP, Packed, Storage, gather};
+    use crate::inference::vector::prefetch_once;
+
+    /// Weights are fetched so many ahead of their use: what memory needs to answer, at its full speed.
+    const AHEAD: usize = 8192;
 
     /// For every byte, which of the first bytes goes to each place; none where the top bit is set.
     static PLACES: [[u8; 8]; 256] = {
@@ -362,6 +366,40 @@ mod x86 {
         }
     }
 
+    /// The sum of one row.
+    ///
+    /// # Safety
+    /// There is a code for every column; with AVX-512 VNNI for vectors of every length.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl,avx512vnni")]
+    unsafe fn gather_vnni(packed: &Packed<i8>, row: usize, codes: &[u8]) -> i32 {
+        let range = packed.starts[row]..packed.starts[row + 1];
+        let values = packed.values[range.clone()].as_chunks::<GROUP>().0;
+        let places = packed.places[range].as_chunks::<GROUP>().0;
+        let mut sums = [_mm_setzero_si128(); 2];
+        for (at, (values, places)) in values.iter().zip(places).enumerate() {
+            prefetch_once(values.as_ptr().wrapping_add(AHEAD));
+            prefetch_once(places.as_ptr().wrapping_add(AHEAD));
+            // SAFETY: every place is a column; sixteen values can be read.
+            unsafe {
+                let code = |i: usize| i32::from(*codes.get_unchecked(usize::from(places[i])));
+                macro_rules! collect {
+                    ($($i:literal)*) => {{
+                        let mut vector = _mm_cvtsi32_si128(code(0));
+                        $(vector = _mm_insert_epi8::<$i>(vector, code($i));)*
+                        vector
+                    }};
+                }
+                let codes = collect!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+                let values = _mm_loadu_si128(values.as_ptr().cast());
+                sums[at % 2] = _mm_dpbusd_epi32(sums[at % 2], codes, values);
+            }
+        }
+        let sum = _mm_add_epi32(sums[0], sums[1]);
+        let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b01_00_11_10>(sum));
+        _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32::<0b10_11_00_01>(sum)))
+    }
+
     #[inline]
     #[target_feature(enable = "avx2")]
     fn total(sums: [__m256i; 4]) -> i32 {
@@ -379,7 +417,7 @@ mod x86 {
     /// # Safety
     /// As [`super::products`], with AVX-512 VNNI and VBMI2; 64 codes can be read for every group but that those behind
     /// the input are 0.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx512vbmi2,popcnt")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi2,popcnt")]
     pub unsafe fn products_vnni(
         packed: &Packed<i8>,
         storage: Storage,
@@ -406,17 +444,26 @@ mod x86 {
                         }
                     }
                     Storage::Gather => {
-                        finish(row, gather(packed, row, codes));
+                        finish(row, gather_vnni(packed, row, codes));
                         continue;
                     }
                     Storage::Bitmask => {
                         let masks = &packed.masks[row * groups..(row + 1) * groups];
-                        for (at, masks) in masks.chunks(LANES / GROUP).enumerate() {
-                            let bits = masks.iter().zip((0..).step_by(GROUP));
-                            let mask =
-                                bits.fold(0, |mask, (bits, at)| mask | u64::from(*bits) << at);
+                        let (whole, rest) = masks.as_chunks::<{ LANES / GROUP }>();
+                        let mut spread = |mask: u64, at: usize| {
+                            prefetch_once(value.wrapping_add(AHEAD));
                             take(spread_64(value, mask), at);
                             value = value.add(mask.count_ones() as usize);
+                        };
+                        for (at, masks) in whole.iter().enumerate() {
+                            // One load, the lowest bits first.
+                            spread(masks.as_ptr().cast::<u64>().read_unaligned(), at);
+                        }
+                        if !rest.is_empty() {
+                            let bits = rest.iter().zip((0..).step_by(GROUP));
+                            let or =
+                                |mask, (bits, at): (&u16, usize)| mask | u64::from(*bits) << at;
+                            spread(bits.fold(0, or), whole.len());
                         }
                     }
                 }

@@ -5,12 +5,12 @@ use std::ops::Range;
 use super::{GROUP, Packed, Storage};
 #[cfg(target_arch = "x86_64")]
 use crate::InstructionSet;
-use crate::inference::vector::{FourOffsets, InferenceVector, prefetch};
+use crate::inference::vector::{InferenceVector, prefetch_once};
 use crate::instruction_set;
 use crate::vector::Eight;
 
-/// Weights are fetched so many ahead of their use: the processor's own prefetching is late for short rows.
-const AHEAD: usize = 256;
+/// Weights are fetched so many ahead of their use: what memory needs to answer, at its full speed.
+const AHEAD: usize = 2048;
 
 /// Products of some rows with the input, of whole groups.
 ///
@@ -38,7 +38,7 @@ pub(super) unsafe fn run(
 /// # Safety
 /// As [`products`], with AVX-512.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,popcnt")]
+#[target_feature(enable = "avx512f,avx2,fma,popcnt")]
 unsafe fn avx512(
     packed: &Packed<f32>,
     storage: Storage,
@@ -80,7 +80,7 @@ unsafe fn products<V: InferenceVector>(
         *output = unsafe {
             match storage {
                 Storage::Dense => dense::<V>(packed, row, input),
-                Storage::Gather => gather(packed, row, input),
+                Storage::Gather => gather::<V>(packed, row, input),
                 Storage::Bitmask => bitmask::<V>(packed, row, input),
             }
         };
@@ -118,31 +118,27 @@ unsafe fn dense<V: InferenceVector>(packed: &Packed<f32>, row: usize, input: &[f
 /// # Safety
 /// As [`products`].
 #[inline(always)]
-unsafe fn gather(packed: &Packed<f32>, row: usize, input: &[f32]) -> f32 {
+unsafe fn gather<V: InferenceVector>(packed: &Packed<f32>, row: usize, input: &[f32]) -> f32 {
+    const SUMS: usize = 2;
     let range = packed.starts[row]..packed.starts[row + 1];
     let (values, places) = (&packed.values[range.clone()], &packed.places[range]);
-    let mut sums = [0.0; 8];
-    let (value_groups, value_rest) = values.as_chunks::<8>();
-    let (place_groups, place_rest) = places.as_chunks::<8>();
-    // SAFETY: every place is a column, and the input has as many.
-    let at = |place: usize| unsafe { *input.get_unchecked(place) };
-    for (values, places) in value_groups.iter().zip(place_groups) {
-        prefetch(values.as_ptr().wrapping_add(AHEAD));
-        prefetch(places.as_ptr().wrapping_add(AHEAD));
-        // SAFETY: eight places can be read.
-        let places = unsafe {
-            let from = places.as_ptr();
-            [FourOffsets::load(from), FourOffsets::load(from.add(4))]
-        };
-        for i in 0..8 {
-            sums[i] += values[i] * at(places[i / 4].get(i % 4));
+    // SAFETY: values and places are as many, whole groups, which are whole vectors; every place is a column, and the input
+    // has as many.
+    unsafe {
+        let mut sums = [V::splat(0.0); SUMS];
+        for at in (0..values.len()).step_by(GROUP) {
+            let (value, place) = (values.as_ptr().add(at), places.as_ptr().add(at));
+            prefetch_once(value.wrapping_add(AHEAD));
+            prefetch_once(place.wrapping_add(AHEAD));
+            for i in 0..GROUP / V::LANES {
+                let left = V::load(value.add(i * V::LANES));
+                let right = V::collect(input.as_ptr(), place.add(i * V::LANES));
+                let sum = &mut sums[i % SUMS];
+                *sum = sum.multiply_add(left, right);
+            }
         }
+        sums[0].add(sums[1]).total()
     }
-    for (i, (value, place)) in value_rest.iter().zip(place_rest).enumerate() {
-        sums[i] += value * at(usize::from(*place));
-    }
-    let [a, b, c, d, e, f, g, h] = sums;
-    ((a + b) + (c + d)) + ((e + f) + (g + h))
 }
 
 /// # Safety
@@ -173,8 +169,8 @@ unsafe fn bitmask<V: InferenceVector>(packed: &Packed<f32>, row: usize, input: &
         for masks in whole {
             for i in 0..SUMS {
                 let value = take(masks, i);
-                if i == 0 {
-                    prefetch(value.wrapping_add(AHEAD));
+                if i % 2 == 0 {
+                    prefetch_once(value.wrapping_add(AHEAD));
                 }
             }
         }
