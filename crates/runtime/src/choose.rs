@@ -240,17 +240,29 @@ fn linear_cycles(matrix: &Matrix, storage: Storage, instructions: InstructionSet
         (Precision::Single, InstructionSet::Avx512) => (0.1, 0.17, 0.85),
         (Precision::Single, InstructionSet::Avx2) => (0.19, 0.38, 1.0),
         (Precision::Single, InstructionSet::Baseline) => (0.5, 2.0, 1.0),
-        (Precision::Int8, InstructionSet::Avx512) => (0.05, 0.11, 0.9),
+        (Precision::Int8, InstructionSet::Avx512) => (0.045, 0.1, 0.85),
         (Precision::Int8, InstructionSet::Avx2) => (0.08, 0.2, 1.0),
         (Precision::Int8, InstructionSet::Baseline) => (0.3, 2.0, 1.0),
+    };
+    // Steps of up to 64 weights among 128 columns.
+    let spans = (matrix.rows * matrix.columns.div_ceil(128)) as f64;
+    let steps = spans * (2.0 * kept / weights + 0.1).clamp(1.0, 2.0);
+    let step = match instructions {
+        InstructionSet::Avx512 => 5.3,
+        _ => 64.0,
     };
     let (bytes, work, row) = match storage {
         Storage::Dense => (value * weights, multiply * weights, 12.0),
         Storage::Bitmask => (value * kept + weights / 8.0, unpack * weights, 16.0),
         Storage::Gather => ((value + 2.0) * kept, collect * kept, 24.0),
+        Storage::Permute => (2.0 * kept + 4.0 * steps, step * steps, 24.0),
     };
     // Bytes per cycle from caches, and from memory.
-    let bandwidth = if bytes < 6e6 { 20.0 } else { 5.3 };
+    let bandwidth = match instructions {
+        _ if bytes < 6e6 => 20.0,
+        InstructionSet::Avx512 => 8.0,
+        _ => 5.3,
+    };
     work.max(bytes / bandwidth) + row * matrix.rows as f64
 }
 
@@ -259,7 +271,7 @@ pub(crate) fn storage(matrix: &Matrix, instructions: InstructionSet) -> Storage 
     let cycles = |storage: &Storage| linear_cycles(matrix, *storage, instructions);
     Storage::ALL
         .into_iter()
-        .filter(|storage| storage.can(matrix.columns))
+        .filter(|storage| storage.can(matrix.columns, matrix.precision))
         .min_by(|a, b| cycles(a).total_cmp(&cycles(b)))
         .expect("every matrix can be dense")
 }
@@ -269,13 +281,44 @@ mod tests {
     use super::*;
 
     fn chosen(rows: usize, columns: usize, density: f64) -> Storage {
+        storage_of(
+            [rows, columns],
+            density,
+            Precision::Single,
+            InstructionSet::Avx2,
+        )
+    }
+
+    fn storage_of(
+        [rows, columns]: [usize; 2],
+        density: f64,
+        precision: Precision,
+        instructions: InstructionSet,
+    ) -> Storage {
         let matrix = Matrix {
             rows,
             columns,
             nonzeros: ((rows * columns) as f64 * density) as usize,
-            precision: Precision::Single,
+            precision,
         };
-        storage(&matrix, InstructionSet::Avx2)
+        storage(&matrix, instructions)
+    }
+
+    #[test]
+    fn linear_layers_are_stored_as_measurements_on_avx512_say() {
+        let fc6 = |precision| {
+            [1.0, 0.5, 0.25, 0.1, 0.05]
+                .map(|density| storage_of([4096, 9216], density, precision, InstructionSet::Avx512))
+        };
+        use Storage::{Bitmask, Dense, Gather, Permute};
+        assert_eq!(
+            fc6(Precision::Single),
+            [Dense, Bitmask, Bitmask, Gather, Gather]
+        );
+        assert_eq!(
+            fc6(Precision::Int8),
+            [Dense, Bitmask, Permute, Permute, Permute]
+        );
     }
 
     #[test]

@@ -87,7 +87,8 @@ impl LinearProblem<'_> {
     /// The ways in which it can be stored.
     pub fn storages(&self) -> Vec<Storage> {
         let all = Storage::ALL.into_iter();
-        all.filter(|storage| storage.can(self.columns())).collect()
+        all.filter(|storage| storage.can(self.columns(), self.precision))
+            .collect()
     }
 
     /// Weights that are not zero.

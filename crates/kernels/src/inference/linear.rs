@@ -1,6 +1,7 @@
 //! Products of a matrix and one vector: fully connected layers at batch 1, bound by the memory of the weights.
 
 mod int8;
+mod permute;
 mod single;
 
 use std::ops::Range;
@@ -16,15 +17,26 @@ pub enum Storage {
     Gather,
     /// Kept weights and a bit for every weight.
     Bitmask,
+    /// Kept weights of 8 bits and their places among 128 columns.
+    Permute,
 }
 
 impl Storage {
     /// All ways.
-    pub const ALL: [Storage; 3] = [Storage::Dense, Storage::Gather, Storage::Bitmask];
+    pub const ALL: [Storage; 4] = [
+        Storage::Dense,
+        Storage::Gather,
+        Storage::Bitmask,
+        Storage::Permute,
+    ];
 
     /// Whether a matrix of so many columns can be stored like this.
-    pub fn can(self, columns: usize) -> bool {
-        self != Storage::Gather || columns <= 1 << 16
+    pub fn can(self, columns: usize, precision: Precision) -> bool {
+        match self {
+            Storage::Dense | Storage::Bitmask => true,
+            Storage::Gather => columns <= 1 << 16,
+            Storage::Permute => precision == Precision::Int8,
+        }
     }
 
     /// The word for it.
@@ -33,6 +45,7 @@ impl Storage {
             Storage::Dense => "dense",
             Storage::Gather => "gather",
             Storage::Bitmask => "bitmask",
+            Storage::Permute => "permute",
         }
     }
 }
@@ -59,7 +72,10 @@ impl Precision {
 pub const GROUP: usize = 16;
 
 /// Zeros behind the last value, which a kernel may read.
-const PADDING: usize = 64;
+const PADDING: usize = 128;
+
+/// Bytes of weights are fetched so far ahead of their use: what memory needs to answer, at its full speed.
+const AHEAD: usize = 8192;
 
 /// A fully connected layer.
 #[derive(Clone, Debug)]
@@ -94,7 +110,7 @@ impl Linear {
         let rows = bias.len();
         assert!(rows > 0 && weights.len().is_multiple_of(rows));
         let columns = weights.len() / rows;
-        assert!(storage.can(columns) && precision.can(columns));
+        assert!(storage.can(columns, precision) && precision.can(columns));
         let nonzeros = weights.iter().filter(|weight| **weight != 0.0).count();
         let values = match precision {
             Precision::Single => {
@@ -102,7 +118,7 @@ impl Linear {
                 for row in weights.chunks_exact(columns) {
                     packed.push(row, storage);
                 }
-                packed.values.extend([0.0; PADDING]);
+                packed.finish();
                 Values::Single(packed)
             }
             Precision::Int8 => Values::Int8(Int8::new(weights, [rows, columns], nonzeros, storage)),
@@ -198,6 +214,10 @@ struct Packed<T> {
     places: Vec<u16>,
     /// Bits of whole groups, for [`Storage::Bitmask`].
     masks: Vec<u16>,
+    /// For [`Storage::Permute`], places of the values in their spans, the steps, and where those of a row begin.
+    near: Vec<u8>,
+    steps: Vec<permute::Step>,
+    step_starts: Vec<usize>,
 }
 
 impl<T: Copy + Default + PartialEq> Packed<T> {
@@ -208,6 +228,7 @@ impl<T: Copy + Default + PartialEq> Packed<T> {
             Storage::Dense => (groups * GROUP, 0, 0),
             Storage::Gather => (nonzeros + rows * GROUP, nonzeros + rows * GROUP, 0),
             Storage::Bitmask => (nonzeros, 0, groups),
+            Storage::Permute => (nonzeros, 0, 0),
         };
         let mut starts = Vec::with_capacity(rows + 1);
         starts.push(0);
@@ -216,6 +237,9 @@ impl<T: Copy + Default + PartialEq> Packed<T> {
             values: Vec::with_capacity(values + PADDING),
             places: Vec::with_capacity(places),
             masks: Vec::with_capacity(masks),
+            near: Vec::new(),
+            steps: Vec::new(),
+            step_starts: vec![0],
         }
     }
 
@@ -246,6 +270,7 @@ impl<T: Copy + Default + PartialEq> Packed<T> {
                     }
                 }
             }
+            Storage::Permute => permute::push(self, row),
         }
         if storage == Storage::Gather {
             let length = self.values.len().next_multiple_of(GROUP);
@@ -255,8 +280,16 @@ impl<T: Copy + Default + PartialEq> Packed<T> {
         self.starts.push(self.values.len());
     }
 
+    /// Adds what kernels read behind the last row.
+    fn finish(&mut self) {
+        self.values.extend([T::default(); PADDING]);
+        self.near.extend([0; PADDING]);
+    }
+
     fn bytes(&self) -> usize {
-        size_of::<T>() * self.values.len() + 2 * (self.places.len() + self.masks.len())
+        let columns = 2 * (self.places.len() + self.masks.len());
+        let permuted = self.near.len() + size_of::<permute::Step>() * self.steps.len();
+        size_of::<T>() * self.values.len() + columns + permuted
     }
 }
 
@@ -297,7 +330,7 @@ mod tests {
                     })
                     .collect();
                 input.resize(columns.next_multiple_of(GROUP), 0.0);
-                for storage in Storage::ALL {
+                for storage in [Storage::Dense, Storage::Gather, Storage::Bitmask] {
                     for relu in [false, true] {
                         let linear = Linear::new(&weights, &bias, relu, storage, Precision::Single);
                         let mut output = vec![f32::NAN; rows];

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{GROUP, PADDING, Packed, Storage};
+use super::{GROUP, PADDING, Packed, Storage, permute};
 #[cfg(target_arch = "x86_64")]
 use crate::InstructionSet;
 use crate::instruction_set;
@@ -49,7 +49,7 @@ impl Int8 {
             scales.push(largest / 127.0);
             sums.push(codes.iter().map(|code| i32::from(*code)).sum());
         }
-        packed.values.extend([0; PADDING]);
+        packed.finish();
         Self {
             packed,
             scales,
@@ -156,12 +156,14 @@ multiversion! {
     }
 }
 
-/// Whether this processor multiplies and spreads bytes in 512 bits.
+/// Whether this processor multiplies, spreads and permutes bytes in 512 bits.
 fn vnni() -> bool {
     #[cfg(target_arch = "x86_64")]
     return instruction_set() == InstructionSet::Avx512
         && is_x86_feature_detected!("avx512vnni")
-        && is_x86_feature_detected!("avx512vbmi2");
+        && is_x86_feature_detected!("avx512vbmi")
+        && is_x86_feature_detected!("avx512vbmi2")
+        && is_x86_feature_detected!("bmi2");
     #[cfg(not(target_arch = "x86_64"))]
     false
 }
@@ -184,6 +186,7 @@ unsafe fn products(
             Storage::Dense => values.iter().zip(codes).map(product).sum(),
             // SAFETY: every place is a column.
             Storage::Gather => unsafe { gather(packed, row, codes) },
+            Storage::Permute => permute::product(packed, row, codes),
             Storage::Bitmask => {
                 let groups = codes.len() / GROUP;
                 let masks = &packed.masks[row * groups..(row + 1) * groups];
@@ -227,11 +230,9 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::ops::Range;
 
-    use super::{GROUP, Packed, Storage, gather};
+    use super::super::AHEAD;
+    use super::{GROUP, Packed, Storage, gather, permute};
     use crate::inference::vector::prefetch_once;
-
-    /// Weights are fetched so many ahead of their use: what memory needs to answer, at its full speed.
-    const AHEAD: usize = 8192;
 
     /// For every byte, which of the first bytes goes to each place; none where the top bit is set.
     static PLACES: [[u8; 8]; 256] = {
@@ -268,6 +269,7 @@ mod x86 {
                     Storage::Dense => dense(packed, row, codes),
                     Storage::Gather => gather(packed, row, codes),
                     Storage::Bitmask => bitmask(packed, row, codes),
+                    Storage::Permute => permute::product(packed, row, codes),
                 }
             };
             finish(row, sum);
@@ -376,10 +378,11 @@ mod x86 {
         let range = packed.starts[row]..packed.starts[row + 1];
         let values = packed.values[range.clone()].as_chunks::<GROUP>().0;
         let places = packed.places[range].as_chunks::<GROUP>().0;
-        let mut sums = [_mm_setzero_si128(); 2];
-        for (at, (values, places)) in values.iter().zip(places).enumerate() {
-            prefetch_once(values.as_ptr().wrapping_add(AHEAD));
-            prefetch_once(places.as_ptr().wrapping_add(AHEAD));
+        // In turn: a sum alone would wait for itself.
+        let (mut sum, mut other) = (_mm_setzero_si128(), _mm_setzero_si128());
+        for (values, places) in values.iter().zip(places) {
+            prefetch_once(values.as_ptr().wrapping_byte_add(AHEAD));
+            prefetch_once(places.as_ptr().wrapping_byte_add(AHEAD));
             // SAFETY: every place is a column; sixteen values can be read.
             unsafe {
                 let code = |i: usize| i32::from(*codes.get_unchecked(usize::from(places[i])));
@@ -392,10 +395,10 @@ mod x86 {
                 }
                 let codes = collect!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
                 let values = _mm_loadu_si128(values.as_ptr().cast());
-                sums[at % 2] = _mm_dpbusd_epi32(sums[at % 2], codes, values);
+                (sum, other) = (_mm_dpbusd_epi32(other, codes, values), sum);
             }
         }
-        let sum = _mm_add_epi32(sums[0], sums[1]);
+        let sum = _mm_add_epi32(sum, other);
         let sum = _mm_add_epi32(sum, _mm_shuffle_epi32::<0b01_00_11_10>(sum));
         _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32::<0b10_11_00_01>(sum)))
     }
@@ -415,9 +418,11 @@ mod x86 {
     }
 
     /// # Safety
-    /// As [`super::products`], with AVX-512 VNNI and VBMI2; 64 codes can be read for every group but that those behind
+    /// As [`super::products`], with AVX-512 VNNI, VBMI and VBMI2; 64 codes can be read for every group but that those behind
     /// the input are 0.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi2,popcnt")]
+    #[target_feature(
+        enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512vbmi2,bmi2,popcnt"
+    )]
     pub unsafe fn products_vnni(
         packed: &Packed<i8>,
         storage: Storage,
@@ -432,10 +437,12 @@ mod x86 {
             // rows' values meet them. The caller promises the rest.
             let sum = unsafe {
                 let mut value = packed.values.as_ptr().add(packed.starts[row]);
-                let mut sums = [_mm512_setzero_si512(); 2];
+                // In turn: a sum alone would wait for itself.
+                let (mut sum, mut other) = (_mm512_setzero_si512(), _mm512_setzero_si512());
                 let mut take = |weights: __m512i, at: usize| {
                     let codes = _mm512_loadu_si512(codes.as_ptr().add(at * LANES).cast());
-                    sums[at % 2] = _mm512_dpbusd_epi32(sums[at % 2], codes, weights);
+                    let next = _mm512_dpbusd_epi32(other, codes, weights);
+                    (sum, other) = (next, sum);
                 };
                 match storage {
                     Storage::Dense => {
@@ -447,11 +454,15 @@ mod x86 {
                         finish(row, gather_vnni(packed, row, codes));
                         continue;
                     }
+                    Storage::Permute => {
+                        finish(row, permute::product_vbmi(packed, row, codes));
+                        continue;
+                    }
                     Storage::Bitmask => {
                         let masks = &packed.masks[row * groups..(row + 1) * groups];
                         let (whole, rest) = masks.as_chunks::<{ LANES / GROUP }>();
                         let mut spread = |mask: u64, at: usize| {
-                            prefetch_once(value.wrapping_add(AHEAD));
+                            prefetch_once(value.wrapping_byte_add(AHEAD));
                             take(spread_64(value, mask), at);
                             value = value.add(mask.count_ones() as usize);
                         };
@@ -467,7 +478,7 @@ mod x86 {
                         }
                     }
                 }
-                _mm512_reduce_add_epi32(_mm512_add_epi32(sums[0], sums[1]))
+                _mm512_reduce_add_epi32(_mm512_add_epi32(sum, other))
             };
             finish(row, sum);
         }

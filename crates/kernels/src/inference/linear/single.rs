@@ -2,15 +2,12 @@
 
 use std::ops::Range;
 
-use super::{GROUP, Packed, Storage};
+use super::{AHEAD, GROUP, Packed, Storage};
 #[cfg(target_arch = "x86_64")]
 use crate::InstructionSet;
 use crate::inference::vector::{InferenceVector, prefetch_once};
 use crate::instruction_set;
 use crate::vector::Eight;
-
-/// Weights are fetched so many ahead of their use: what memory needs to answer, at its full speed.
-const AHEAD: usize = 2048;
 
 /// Products of some rows with the input, of whole groups.
 ///
@@ -82,6 +79,7 @@ unsafe fn products<V: InferenceVector>(
                 Storage::Dense => dense::<V>(packed, row, input),
                 Storage::Gather => gather::<V>(packed, row, input),
                 Storage::Bitmask => bitmask::<V>(packed, row, input),
+                Storage::Permute => unreachable!("for 8 bits only"),
             }
         };
     }
@@ -128,8 +126,8 @@ unsafe fn gather<V: InferenceVector>(packed: &Packed<f32>, row: usize, input: &[
         let mut sums = [V::splat(0.0); SUMS];
         for at in (0..values.len()).step_by(GROUP) {
             let (value, place) = (values.as_ptr().add(at), places.as_ptr().add(at));
-            prefetch_once(value.wrapping_add(AHEAD));
-            prefetch_once(place.wrapping_add(AHEAD));
+            prefetch_once(value.wrapping_byte_add(AHEAD));
+            prefetch_once(place.wrapping_byte_add(AHEAD));
             for i in 0..GROUP / V::LANES {
                 let left = V::load(value.add(i * V::LANES));
                 let right = V::collect(input.as_ptr(), place.add(i * V::LANES));
@@ -170,7 +168,7 @@ unsafe fn bitmask<V: InferenceVector>(packed: &Packed<f32>, row: usize, input: &
             for i in 0..SUMS {
                 let value = take(masks, i);
                 if i % 2 == 0 {
-                    prefetch_once(value.wrapping_add(AHEAD));
+                    prefetch_once(value.wrapping_byte_add(AHEAD));
                 }
             }
         }
