@@ -359,12 +359,21 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi2")]
     unsafe fn spread_64(from: *const i8, mask: u64) -> __m512i {
-        // SAFETY: as promised by the caller; the assembly is no instruction at all.
+        // SAFETY: as promised by the caller; the assembly changes one register.
         unsafe {
-            let mut values = _mm512_loadu_si512(from.cast());
-            // Loaded by an instruction of its own: emulators get the spreading form that loads wrong.
-            std::arch::asm!("/* {0} */", inout(zmm_reg) values, options(pure, nomem, nostack, preserves_flags));
-            _mm512_maskz_expand_epi8(mask, values)
+            let values = _mm512_loadu_si512(from.cast());
+            let spread: __m512i;
+            // Some processors wait for what the register had before, though all of it is replaced: so it is cleared, which waits for
+            // nothing. And some emulators get the form that loads wrong.
+            std::arch::asm!(
+                "vpxord {spread}, {spread}, {spread}",
+                "vpexpandb {spread} {{{mask}}}, {values}",
+                spread = out(zmm_reg) spread,
+                mask = in(kreg) mask,
+                values = in(zmm_reg) values,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+            spread
         }
     }
 
