@@ -288,7 +288,11 @@ impl<'a> Trainer<'a> {
             images_per_second: self.images_per_second(),
             seconds: self.progress.seconds,
         };
-        if let Some(warning) = self.collapse(&row) {
+        let before = self.progress.rows.last();
+        for warning in [self.collapse(&row), dead(&row, before)]
+            .into_iter()
+            .flatten()
+        {
             observe(Event::Warning(warning));
         }
         if let Some(outcome) = validation
@@ -484,4 +488,44 @@ pub fn nonzeros(engine: &dyn Engine) -> usize {
         }
     }
     count
+}
+
+/// What to say of an epoch in which no output depended on any weight, unless it was said of the one before.
+fn dead(row: &EpochRow, before: Option<&EpochRow>) -> Option<String> {
+    let said = before.is_some_and(|before| before.gradient_norm == 0.0);
+    (row.gradient_norm == 0.0 && !said).then(|| {
+        format!(
+            "epoch {}: the network is dead: the gradient was 0 in every step, so nothing is learned any more; lower train.lr, \
+             set train.clip_norm=1, or set train.init_everywhere=true",
+            row.epoch
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_whose_gradient_is_gone_is_called_dead_once() {
+        let row = |epoch, gradient_norm| EpochRow {
+            epoch,
+            step: epoch * 10,
+            phase: "dense".to_string(),
+            density: 1.0,
+            lr: 0.1,
+            train_loss: 2.3,
+            train_error: 0.9,
+            validation_loss: None,
+            validation_error: None,
+            gradient_norm,
+            nonzeros: 10,
+            images_per_second: 1.0,
+            seconds: 1.0,
+        };
+        assert_eq!(dead(&row(1, 2.2), None), None);
+        let said = dead(&row(2, 0.0), Some(&row(1, 2.2))).expect("it is dead");
+        assert!(said.starts_with("epoch 2: the network is dead"), "{said}");
+        assert_eq!(dead(&row(3, 0.0), Some(&row(2, 0.0))), None);
+    }
 }
