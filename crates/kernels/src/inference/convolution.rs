@@ -54,7 +54,7 @@ impl Method {
             (Method::Fours, 16) => 6,
             (Method::Fours, _) => 3,
             (Method::Pairs, 16) => 12,
-            (Method::Rows, 16) => 24,
+            (Method::Rows, 16) => 16,
             (Method::DoubleRows | Method::Pairs, _) => 6,
             (Method::Rows, _) => 12,
         }

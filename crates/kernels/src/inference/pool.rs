@@ -113,12 +113,13 @@ impl Pool {
                 unsafe { channel::<R, __m256, KERNEL, STRIDE>(work) }
             }
             let wide = from.pitch.is_multiple_of(16) && to.pitch.is_multiple_of(16);
-            // SAFETY: the processor has the instructions; the lengths were checked, and rows are whole vectors.
             match instruction_set() {
                 InstructionSet::Avx512 if wide => {
+                    // SAFETY: the processor has the instructions; the lengths were checked, and rows are whole vectors.
                     return unsafe { avx512::<R, KERNEL, STRIDE>(work) };
                 }
                 InstructionSet::Avx512 | InstructionSet::Avx2 => {
+                    // SAFETY: as above, with vectors of 8.
                     return unsafe { avx2::<R, KERNEL, STRIDE>(work) };
                 }
                 InstructionSet::Baseline => {}

@@ -1,4 +1,4 @@
-//! Sparse products, row after row: every kept weight is multiplied with up to twelve vectors of the input, and the
+//! Sparse products, row after row: every kept weight is multiplied with up to sixteen vectors of the input, and the
 //! sums of a row stay in registers over a block of columns.
 //!
 //! Columns are visited in the order of their addresses, in blocks whose inputs fit the first-level cache. In a block
@@ -208,5 +208,5 @@ unsafe fn double<V: InferenceVector, const N: usize, const STRIDE: usize>(
     unsafe { kernel::<V, 2, N, STRIDE>(rows, block, call) }
 }
 
-kernels!(Rows<1>, single, 8: [1 2 3 4 5 6 7 8 9 10 11 12], 16: [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24]);
+kernels!(Rows<1>, single, 8: [1 2 3 4 5 6 7 8 9 10 11 12], 16: [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16]);
 kernels!(Rows<2>, double, 8: [1 2 3 4 5 6], 16: [1 2 3 4 5 6]);
