@@ -672,5 +672,7 @@ mod tests {
     #[test]
     fn many_columns_are_cut_where_their_offsets_would_overflow() {
         check(window([70, 40, 40], 1, 1, 0), 2, 1, 0.3);
+        // One channel alone, with its copies.
+        check(window([1, 200, 200], 11, 4, 0), 2, 1, 0.3);
     }
 }

@@ -81,7 +81,7 @@ impl FourOffsets {
     }
 }
 
-/// Brings what is at `from` into the first-level cache; any address will do.
+/// Brings what is at `from`, which is used once, into the first-level cache, and leaves the others alone; any address will do.
 #[inline(always)]
 pub(super) fn prefetch_once<T>(from: *const T) {
     #[cfg(target_arch = "x86_64")]
