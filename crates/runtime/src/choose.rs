@@ -240,7 +240,7 @@ fn linear_cycles(matrix: &Matrix, storage: Storage, instructions: InstructionSet
         (Precision::Single, InstructionSet::Avx512) => (0.1, 0.17, 0.85),
         (Precision::Single, InstructionSet::Avx2) => (0.19, 0.38, 1.0),
         (Precision::Single, InstructionSet::Baseline) => (0.5, 2.0, 1.0),
-        (Precision::Int8, InstructionSet::Avx512) => (0.045, 0.072, 0.85),
+        (Precision::Int8, InstructionSet::Avx512) => (0.045, 0.072, 0.9),
         (Precision::Int8, InstructionSet::Avx2) => (0.08, 0.2, 1.0),
         (Precision::Int8, InstructionSet::Baseline) => (0.3, 2.0, 1.0),
     };
@@ -248,7 +248,7 @@ fn linear_cycles(matrix: &Matrix, storage: Storage, instructions: InstructionSet
     let spans = (matrix.rows * matrix.columns.div_ceil(128)) as f64;
     let steps = spans * (2.0 * kept / weights + 0.1).clamp(1.0, 2.0);
     let step = match instructions {
-        InstructionSet::Avx512 => 5.3,
+        InstructionSet::Avx512 => 5.5,
         _ => 64.0,
     };
     let (bytes, work, row) = match storage {

@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use int8::Int8;
 
+use super::memory::large;
+
 /// How the weights of a [`Linear`] layer are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Storage {
@@ -224,20 +226,20 @@ impl<T: Copy + Default + PartialEq> Packed<T> {
     /// No row yet, but room for all of them and what is read behind the last one.
     fn new(rows: usize, columns: usize, nonzeros: usize, storage: Storage) -> Self {
         let groups = rows * columns.div_ceil(GROUP);
-        let (values, places, masks) = match storage {
-            Storage::Dense => (groups * GROUP, 0, 0),
-            Storage::Gather => (nonzeros + rows * GROUP, nonzeros + rows * GROUP, 0),
-            Storage::Bitmask => (nonzeros, 0, groups),
-            Storage::Permute => (nonzeros, 0, 0),
+        let (values, places, masks, near) = match storage {
+            Storage::Dense => (groups * GROUP, 0, 0, 0),
+            Storage::Gather => (nonzeros + rows * GROUP, nonzeros + rows * GROUP, 0, 0),
+            Storage::Bitmask => (nonzeros, 0, groups, 0),
+            Storage::Permute => (nonzeros, 0, 0, nonzeros),
         };
         let mut starts = Vec::with_capacity(rows + 1);
         starts.push(0);
         Self {
             starts,
-            values: Vec::with_capacity(values + PADDING),
-            places: Vec::with_capacity(places),
-            masks: Vec::with_capacity(masks),
-            near: Vec::new(),
+            values: large(values + PADDING),
+            places: large(places),
+            masks: large(masks),
+            near: large(near + PADDING),
             steps: Vec::new(),
             step_starts: vec![0],
         }
