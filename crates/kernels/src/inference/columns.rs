@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::layout::LINE;
+
 /// What a tile of outputs reads at each column: vectors of `lanes` values that are `stride` values apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Geometry {
@@ -112,7 +114,6 @@ impl Block {
 
     /// Whether there is room for the next column, which the first one always has.
     fn take(&mut self, columns: &Columns, column: usize, geometry: &Geometry) -> bool {
-        const LINE: usize = 16;
         let offset = columns.offset(column);
         self.touched
             .extend((0..geometry.vectors).flat_map(|vector| {

@@ -48,13 +48,13 @@ impl Aligned {
 /// first to the last at every product, and processors fetch ahead within a page only.
 pub(super) fn large<T>(capacity: usize) -> Vec<T> {
     let vector = Vec::<T>::with_capacity(capacity);
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     advise(vector.as_ptr().addr(), capacity * size_of::<T>());
     vector
 }
 
 /// Asks for large pages for what lies in this memory of ours, before it is used for the first time.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 fn advise(start: usize, length: usize) {
     use std::ffi::{c_int, c_void};
     /// From here on it is worth a call to the system.

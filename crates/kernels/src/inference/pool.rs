@@ -54,44 +54,10 @@ impl Pool {
         output: &mut [f32],
         scratch: &mut [f32],
     ) {
-        match self.kind {
-            PoolKind::Max => self.reduce::<Max>(from, to, input, output, scratch),
-            PoolKind::Average => {
-                self.reduce::<Sum>(from, to, input, output, scratch);
-                self.divide(from, to, output);
-            }
-        }
-    }
-
-    fn reduce<R: Reduce>(
-        &self,
-        from: &Plane,
-        to: &Plane,
-        input: &[f32],
-        output: &mut [f32],
-        scratch: &mut [f32],
-    ) {
-        match (self.kernel[1], self.stride[1]) {
-            (3, 2) => self.dispatch::<R, 3, 2>(from, to, input, output, scratch),
-            (2, 2) => self.dispatch::<R, 2, 2>(from, to, input, output, scratch),
-            (_, 2) => self.dispatch::<R, 0, 2>(from, to, input, output, scratch),
-            (_, 1) => self.dispatch::<R, 0, 1>(from, to, input, output, scratch),
-            _ => self.dispatch::<R, 0, 0>(from, to, input, output, scratch),
-        }
-    }
-
-    fn dispatch<R: Reduce, const KERNEL: usize, const STRIDE: usize>(
-        &self,
-        from: &Plane,
-        to: &Plane,
-        input: &[f32],
-        output: &mut [f32],
-        scratch: &mut [f32],
-    ) {
         assert!(input.len() >= from.shape[1] * from.pitch);
         assert!(output.len() >= to.shape[1] * to.pitch);
         assert!(scratch.len() >= self.scratch_len(from, to));
-        let work = Work {
+        let mut work = Work {
             pool: self,
             from,
             to,
@@ -99,34 +65,13 @@ impl Pool {
             output,
             scratch,
         };
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{__m256, __m512};
-            #[target_feature(enable = "avx512f")]
-            unsafe fn avx512<R: Reduce, const KERNEL: usize, const STRIDE: usize>(work: Work) {
-                // SAFETY: as promised by the caller.
-                unsafe { channel::<R, __m512, KERNEL, STRIDE>(work) }
-            }
-            #[target_feature(enable = "avx2,fma")]
-            unsafe fn avx2<R: Reduce, const KERNEL: usize, const STRIDE: usize>(work: Work) {
-                // SAFETY: as promised by the caller.
-                unsafe { channel::<R, __m256, KERNEL, STRIDE>(work) }
-            }
-            let wide = from.pitch.is_multiple_of(16) && to.pitch.is_multiple_of(16);
-            match instruction_set() {
-                InstructionSet::Avx512 if wide => {
-                    // SAFETY: the processor has the instructions; the lengths were checked, and rows are whole vectors.
-                    return unsafe { avx512::<R, KERNEL, STRIDE>(work) };
-                }
-                InstructionSet::Avx512 | InstructionSet::Avx2 => {
-                    // SAFETY: as above, with vectors of 8.
-                    return unsafe { avx2::<R, KERNEL, STRIDE>(work) };
-                }
-                InstructionSet::Baseline => {}
+        match self.kind {
+            PoolKind::Max => work.reduce::<Max>(),
+            PoolKind::Average => {
+                work.reduce::<Sum>();
+                self.divide(from, to, work.output);
             }
         }
-        // SAFETY: every processor can do this; the lengths were checked, and rows are multiples of 8 values.
-        unsafe { channel::<R, Eight, KERNEL, STRIDE>(work) }
     }
 
     /// Makes means of sums.
@@ -172,6 +117,49 @@ struct Work<'a> {
     input: &'a [f32],
     output: &'a mut [f32],
     scratch: &'a mut [f32],
+}
+
+impl Work<'_> {
+    fn reduce<R: Reduce>(&mut self) {
+        match (self.pool.kernel[1], self.pool.stride[1]) {
+            (3, 2) => self.dispatch::<R, 3, 2>(),
+            (2, 2) => self.dispatch::<R, 2, 2>(),
+            (_, 2) => self.dispatch::<R, 0, 2>(),
+            (_, 1) => self.dispatch::<R, 0, 1>(),
+            _ => self.dispatch::<R, 0, 0>(),
+        }
+    }
+
+    fn dispatch<R: Reduce, const KERNEL: usize, const STRIDE: usize>(&mut self) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{__m256, __m512};
+            #[target_feature(enable = "avx512f")]
+            unsafe fn avx512<R: Reduce, const KERNEL: usize, const STRIDE: usize>(work: &mut Work) {
+                // SAFETY: as promised by the caller.
+                unsafe { channel::<R, __m512, KERNEL, STRIDE>(work) }
+            }
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2<R: Reduce, const KERNEL: usize, const STRIDE: usize>(work: &mut Work) {
+                // SAFETY: as promised by the caller.
+                unsafe { channel::<R, __m256, KERNEL, STRIDE>(work) }
+            }
+            let wide = self.from.pitch.is_multiple_of(16) && self.to.pitch.is_multiple_of(16);
+            match instruction_set() {
+                InstructionSet::Avx512 if wide => {
+                    // SAFETY: the processor has the instructions; the lengths were checked, and rows are whole vectors.
+                    return unsafe { avx512::<R, KERNEL, STRIDE>(self) };
+                }
+                InstructionSet::Avx512 | InstructionSet::Avx2 => {
+                    // SAFETY: as above, with vectors of 8.
+                    return unsafe { avx2::<R, KERNEL, STRIDE>(self) };
+                }
+                InstructionSet::Baseline => {}
+            }
+        }
+        // SAFETY: every processor can do this; the lengths were checked, and rows are multiples of 8 values.
+        unsafe { channel::<R, Eight, KERNEL, STRIDE>(self) }
+    }
 }
 
 /// What a pool does to two values.
@@ -220,9 +208,9 @@ impl Reduce for Sum {
 /// The slices are as long as [`Pool::run`] asks for, rows are whole vectors, and the processor has the instructions.
 #[inline(always)]
 unsafe fn channel<R: Reduce, V: InferenceVector, const KERNEL: usize, const STRIDE: usize>(
-    work: Work,
+    work: &mut Work,
 ) {
-    let Work { pool, from, to, .. } = work;
+    let (pool, from, to) = (work.pool, work.from, work.to);
     let [_, height, width] = from.shape;
     let [_, rows, columns] = to.shape;
     let padded = pool.padded(from, to);
