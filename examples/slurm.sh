@@ -8,6 +8,6 @@
 #SBATCH --cpus-per-task=4
 #SBATCH --mem=8G
 #SBATCH --time=12:00:00
-#SBATCH --signal=TERM@60
+#SBATCH --signal=B:TERM@60
 # Slurm tells the task its number and how many there are; the signal lets runs save their state in time.
 exec skinny sweep "$1" --out "$2" --data "${SKINNY_DATA:-$HOME/data}" --jobs "$SLURM_CPUS_PER_TASK" --threads 1

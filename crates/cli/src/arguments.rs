@@ -182,7 +182,7 @@ Other programs run in Python, in an environment that you make once:
         /// Run folders.
         #[arg(required = true)]
         runs: Vec<PathBuf>,
-        /// Where to put it; one run's report goes into its folder.
+        /// Where to put it [default: the folder of the run; runs/compared for several].
         #[arg(long)]
         out: Option<PathBuf>,
     },

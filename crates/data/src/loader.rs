@@ -148,7 +148,8 @@ struct Shared {
     dataset: Arc<Dataset>,
     /// `None` if the set is prepared.
     preprocess: Option<Preprocess>,
-    /// What covers a part of a picture, per channel: the value that normalization turns into 0.
+    /// What covers a part of a picture, per channel: the value that normalization turns into 0. Empty if that is, about, each picture's
+    /// own mean.
     cover: Vec<f32>,
     options: LoaderOptions,
     /// Number of batches in an epoch, at least 1.
@@ -224,11 +225,10 @@ impl Loader {
                 order_epoch: None,
             }),
             dataset,
-            cover: match prepared || preprocess.mean.is_empty() {
-                true => vec![0.0],
-                false => (preprocess.mean.iter())
-                    .map(|mean| mean / preprocess.scale)
-                    .collect(),
+            cover: match (prepared, &preprocess.gcn, &preprocess.mean[..]) {
+                (false, Some(_), _) => Vec::new(),
+                (true, ..) | (_, _, []) => vec![0.0],
+                (_, _, mean) => mean.iter().map(|mean| mean / preprocess.scale).collect(),
             },
             preprocess: (!prepared).then(|| preprocess.clone()),
             options,
@@ -419,6 +419,7 @@ impl Shared {
                 epoch: epoch as u64,
                 index: u64::from(index),
             };
+            let own_mean = [image.iter().sum::<f32>() / length as f32];
             augment(
                 &self.options.augment,
                 image,
@@ -426,7 +427,10 @@ impl Shared {
                 dataset.shape,
                 Fill {
                     outside: self.options.fill,
-                    cover: &self.cover,
+                    cover: match &self.cover[..] {
+                        [] => &own_mean,
+                        cover => cover,
+                    },
                 },
                 key,
             );

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use skinny_data::{Augment, Batch, DataRoots, Dataset, LoadOptions, Loader, LoaderOptions, load};
-use skinny_network::Preprocess;
+use skinny_network::{Gcn, Preprocess};
 
 const SHAPE: [usize; 3] = [2, 5, 6];
 
@@ -387,11 +387,29 @@ fn a_prepared_set_is_augmented_as_it_is() {
 
 #[test]
 fn what_is_covered_becomes_zero_by_normalization() {
-    let options = LoaderOptions {
-        augment: vec!["cutout:100".parse().unwrap()],
+    let cutout = |side: usize| LoaderOptions {
+        augment: vec![format!("cutout:{side}").parse().unwrap()],
         ..LoaderOptions::evaluation(7)
     };
-    let mut covered = Loader::new(set(7), &preprocess(), options).unwrap();
+    let mut covered = Loader::new(set(7), &preprocess(), cutout(100)).unwrap();
     let images = covered.next().unwrap().unwrap().images.clone();
     assert!(images.iter().all(|value| value.abs() < 1e-6), "{images:?}");
+    // Contrast normalization subtracts the mean of each picture, which is what then covers: about 0, and the same all over the square.
+    let by_contrast = Preprocess {
+        mean: Vec::new(),
+        std: Vec::new(),
+        gcn: Some(Gcn::default()),
+        ..preprocess()
+    };
+    let mut covered = Loader::new(set(7), &by_contrast, cutout(2)).unwrap();
+    let images = covered.next().unwrap().unwrap().images.clone();
+    for image in images.chunks(images.len() / 7) {
+        let deviation = 55.0 / (image.len() as f32).sqrt();
+        let times = |value: &f32| image.iter().filter(|other| *other == value).count();
+        let covered = (image.iter()).max_by_key(|value| times(value)).unwrap();
+        assert!(
+            times(covered) >= 2 && covered.abs() < 0.3 * deviation,
+            "{image:?}"
+        );
+    }
 }

@@ -137,10 +137,11 @@ impl Source {
 fn find(bytes: &[u8], external: External) -> Result<(Format, Vec<Entry>), InterchangeError> {
     if bytes.starts_with(ZIP) {
         Ok((Format::Torch, torch::read_zip(bytes)?))
+    } else if bytes.get(8) == Some(&b'{') {
+        // Before pickles: the length that comes first, of a header of 128 bytes for example, can look like the start of one.
+        Ok((Format::Safetensors, read_safetensors(bytes)?))
     } else if torch::is_legacy(bytes) {
         Ok((Format::Torch, torch::read_legacy(bytes)?))
-    } else if bytes.get(8) == Some(&b'{') {
-        Ok((Format::Safetensors, read_safetensors(bytes)?))
     } else if onnx::is_model(bytes) {
         Ok((Format::Onnx, onnx::read(bytes, external)?))
     } else {
@@ -301,6 +302,17 @@ mod tests {
             assert_eq!(source.tensor(entry).unwrap().data, [1.0]);
         }
         assert_eq!(source.tensors().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_length_that_looks_like_a_pickle_is_none() {
+        for length in [0x80, 0x180, 0x280, 0x380, 0x480, 0x580] {
+            let header = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+            let header = format!("{header:length$}");
+            let source = Source::from_bytes(file(&header, &1f32.to_le_bytes())).unwrap();
+            assert_eq!(source.format(), Format::Safetensors);
+            assert_eq!(source.tensors().unwrap().get("a").unwrap().data, [1.0]);
+        }
     }
 
     #[test]

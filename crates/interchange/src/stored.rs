@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use skinny_network::Tensor;
 use skinny_network::half::{bf16_to_f32, f16_to_f32};
@@ -52,8 +53,8 @@ impl fmt::Display for Numbers {
 pub(crate) enum Place {
     /// In the file.
     File(Range<usize>),
-    /// Gathered from pieces of the file.
-    Own(Box<[u8]>),
+    /// Gathered from pieces of the file; tensors of several names share it.
+    Own(Arc<[u8]>),
 }
 
 impl Place {
@@ -276,7 +277,7 @@ mod tests {
 
     use super::*;
 
-    fn floats(count: usize) -> Box<[u8]> {
+    fn floats(count: usize) -> Arc<[u8]> {
         (0..count).flat_map(|i| (i as f32).to_le_bytes()).collect()
     }
 
@@ -292,7 +293,7 @@ mod tests {
         assert_eq!(bits, f32s);
 
         let half = |numbers, bits: [u16; 2]| {
-            let bytes: Box<[u8]> = bits.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let bytes: Arc<[u8]> = bits.iter().flat_map(|word| word.to_le_bytes()).collect();
             let entry = Entry::contiguous("h".into(), &[1, 2], numbers, Place::Own(bytes));
             entry.unwrap().tensor(&[]).unwrap().data
         };

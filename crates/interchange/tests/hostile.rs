@@ -177,6 +177,36 @@ fn hostile_files_are_errors_and_cost_little() {
     ]);
     file.extend(body);
     assert_eq!(read("many tensors", &file), None);
+    // One tensor that was gathered, under very many names.
+    let field = |key: u8, bytes: &[u8]| -> Vec<u8> {
+        let mut length = bytes.len();
+        let mut field = vec![key];
+        while length >= 0x80 {
+            field.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        field.push(length as u8);
+        field.extend(bytes);
+        field
+    };
+    let numbers = 1 << 16;
+    let tensor = [
+        &[0x08, 0x80, 0x80, 0x04, 0x10, 10][..],
+        &field(0x2a, &vec![0; numbers]),
+        &field(0x42, b"a"),
+    ];
+    let mut graph = field(0x2a, &tensor.concat());
+    for index in 0..2_000 {
+        let name = format!("{index:x}");
+        let node = [
+            field(0x0a, b"a"),
+            field(0x12, name.as_bytes()),
+            field(0x22, b"Identity"),
+        ];
+        graph.extend(field(0x0a, &node.concat()));
+    }
+    let file = [vec![8, 8], field(0x3a, &graph)].concat();
+    assert!(read("many names", &file).is_some());
     // The same in safetensors, and entries of a zip file without number.
     let mut header = String::from("{");
     for index in 0..20_000 {

@@ -290,17 +290,14 @@ fn factors_and_initialization_are_those_of_the_original_networks() {
     for name in ["nin-mnist", "nin-cifar10", "nin-cifar100"] {
         let graph = Network::load(name).unwrap().graph().unwrap();
         for parameter in &graph.parameters {
-            let (lr, decay, init) = match parameter.role {
-                Role::Weight => (
-                    if parameter.name == "cccp6.weight" {
-                        0.1
-                    } else {
-                        1.0
-                    },
-                    1.0,
-                    Init::Gaussian { std: 0.05 },
-                ),
-                _ => (2.0, 0.0, Init::Constant { value: 0.0 }),
+            let lr = match (name, parameter.name.as_str()) {
+                (_, "cccp6.weight") | ("nin-cifar10" | "nin-cifar100", "cccp6.bias") => 0.1,
+                (_, name) if name.ends_with(".weight") => 1.0,
+                _ => 2.0,
+            };
+            let (decay, init) = match parameter.role {
+                Role::Weight => (1.0, Init::Gaussian { std: 0.05 }),
+                _ => (0.0, Init::Constant { value: 0.0 }),
             };
             assert_eq!(
                 (parameter.lr, parameter.decay, parameter.init),

@@ -1,6 +1,6 @@
 //! Which kernel a layer gets, from a model of what each would cost.
 
-use skinny_kernels::inference::{Choice, Input, Method, Precision, Storage};
+use skinny_kernels::inference::{Choice, GROUP, Input, Method, Precision, Storage};
 use skinny_kernels::{InstructionSet, first_level_cache};
 
 /// A convolution as the model of costs sees it.
@@ -229,7 +229,8 @@ pub(crate) struct Matrix {
 /// Cycles of a linear layer for one image: the bytes that must be read, or what unpacking and multiplying costs, and
 /// the beginning and end of every row.
 fn linear_cycles(matrix: &Matrix, storage: Storage, instructions: InstructionSet) -> f64 {
-    let weights = (matrix.rows * matrix.columns) as f64;
+    // In whole groups, as they are stored.
+    let weights = (matrix.rows * matrix.columns.next_multiple_of(GROUP)) as f64;
     let kept = matrix.nonzeros as f64;
     let value = match matrix.precision {
         Precision::Single => 4.0,

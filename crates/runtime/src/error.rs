@@ -37,6 +37,18 @@ pub enum RuntimeError {
         /// Values of their results.
         expected: usize,
     },
+    /// The network needs more memory than it may.
+    #[error(
+        "{name} needs {needed} bytes of memory to run and may use {most}; raise Options::memory if the file is to be trusted"
+    )]
+    Memory {
+        /// Name of the network.
+        name: String,
+        /// Bytes of the buffers of all threads.
+        needed: u64,
+        /// What the options allow.
+        most: u64,
+    },
     /// A weight is not a finite number.
     #[error("`{0}` holds a value that is not finite; the file is damaged or the training diverged")]
     NotFinite(String),

@@ -104,6 +104,25 @@ pub(crate) fn fold<'a>(
     }
     // The output of the network may be the input of the last dropout, which others read too or which is no layer.
     let output = folder.places[last - 1];
+    // Finite numbers too can make others: a variance below 0 for one.
+    for layer in &folder.layers {
+        let made: [&[f32]; 2] = match &layer.work {
+            Work::Affine { scale, shift } => [scale, shift],
+            Work::Conv { weights, .. } | Work::Linear { weights } => match &weights.values {
+                Cow::Owned(values) => [values, &weights.bias],
+                Cow::Borrowed(_) => continue,
+            },
+            Work::Plain(_) => continue,
+        };
+        if !made
+            .iter()
+            .copied()
+            .flatten()
+            .all(|value| value.is_finite())
+        {
+            return Err(RuntimeError::NotFinite(layer.name.clone()));
+        }
+    }
     let closing = folder.layers.len().checked_sub(1).map(From::Layer);
     if closing != Some(output) {
         folder.plain(&nodes[last - 1], Operation::Add);

@@ -27,6 +27,8 @@ pub struct Options {
     /// Whether linear layers multiply 8-bit weights, of a scale per output, with 8-bit inputs, whose common scale is
     /// found for every image: fewer bytes to read, at the price of rounding. Other layers stay as they are.
     pub int8: bool,
+    /// Bytes that the buffers of all threads may take together, 16 GiB by default: a small file can ask for any amount.
+    pub memory: u64,
 }
 
 impl Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             softmax: true,
             tune: false,
             int8: false,
+            memory: 16 << 30,
         }
     }
 }
@@ -101,7 +104,7 @@ impl Model {
     /// dropped.
     ///
     /// # Errors
-    /// If the network is wrong, or the weights are not those of the network or not finite.
+    /// If the network is wrong or needs too much memory, or the weights are not those of the network or not finite.
     pub fn new(
         network: &Network,
         tensors: &Tensors,
@@ -122,6 +125,22 @@ impl Model {
         let graph = network.graph()?;
         let layers = fold(&graph, tensors, options.softmax)?;
         let threads = Threads::new(options.threads);
+        let bounded = |values: usize| {
+            let needed = 4 * values as u64 * threads.count() as u64;
+            match needed <= options.memory {
+                true => Ok(()),
+                false => Err(RuntimeError::Memory {
+                    name: graph.name.clone(),
+                    needed,
+                    most: options.memory,
+                }),
+            }
+        };
+        // Before weights are packed and kernels measured.
+        let shapes = layers.iter().map(|layer| layer.output_shape);
+        for shape in shapes.chain([graph.input]) {
+            bounded(shape.iter().product())?;
+        }
         let chooser: &mut dyn Chooser = if options.tune { measured } else { &mut ByModel };
         let plan = plan(
             graph.input,
@@ -130,6 +149,7 @@ impl Model {
             options.precision(),
             chooser,
         );
+        bounded(plan.program.workspace_bytes() / 4)?;
         Ok(Self {
             name: graph.name.clone(),
             input: graph.input,

@@ -38,7 +38,7 @@ pub enum SlotsAtReactivation {
     Zero,
     /// All go on from the values that they hold.
     Keep,
-    /// Those of all weights of the layer start from +0.0 (AC/DC).
+    /// Those of all weights of the layer start from +0.0, and a trainer zeroes those of its other parameters too (AC/DC).
     ZeroAll,
 }
 

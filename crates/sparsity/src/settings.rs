@@ -4,7 +4,7 @@ use crate::methods::preset;
 use crate::phases::plan;
 use crate::{
     Budget, Duration, FlipPolicy, Method, Plan, PlanError, Ramp, Reactivated, Score,
-    SlotsAtReactivation, SlotsAtThreshold, Structure, Timeline,
+    SlotsAtReactivation, SlotsAtThreshold, Structure, Timeline, matches,
 };
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;
@@ -27,7 +27,7 @@ pub struct SparsitySettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub density: Option<f64>,
 
-    /// How the kept weights are shared among layers. Default: `uniform`; `ac_dc`: `global`.
+    /// How the kept weights are shared among layers. Default: `uniform`; `static_random`, `set`, `rigl`: `erk`; `ac_dc`: `global`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
     /// With `budget = "global"`: the least density of a layer, 0–1; at least one weight is always kept. Default: 0.01.
@@ -218,12 +218,19 @@ fn example(key: &str) -> &'static str {
 }
 
 /// The most flips of a run.
-pub(crate) const MOST_FLIPS: usize = 100_000;
+pub(crate) const MOST_FLIPS: usize = 10_000;
 
 /// Least density of a layer under a global budget.
 const FLOOR: f64 = 0.01;
 
 impl SparsitySettings {
+    /// Whether the layer of this name is never thresholded.
+    pub fn keeps_dense(&self, layer: &str) -> bool {
+        self.keep_dense
+            .iter()
+            .any(|pattern| matches(pattern, layer))
+    }
+
     /// The method with its default settings; only `density`, which has none, is missing.
     pub fn of(method: Method) -> Self {
         preset(method)

@@ -71,9 +71,9 @@ impl<'a> Shares<'a> {
         for pattern in &settings.keep_dense {
             check_pattern("keep_dense", pattern, layers)?;
         }
-        let exempt =
-            |layer: &LayerShape| settings.keep_dense.iter().any(|p| matches(p, &layer.name));
-        let thresholded: Vec<usize> = (0..layers.len()).filter(|&i| !exempt(&layers[i])).collect();
+        let thresholded: Vec<usize> = (0..layers.len())
+            .filter(|&i| !settings.keeps_dense(&layers[i].name))
+            .collect();
         if thresholded.is_empty() {
             return Err(BudgetError::NothingToThreshold);
         }

@@ -61,7 +61,7 @@ pub struct LayerTransition {
     pub dropped_norm: f64,
     /// L2 norm of all weights before the flip.
     pub norm: f64,
-    /// At a threshold, the distribution of the weights before and after.
+    /// At a threshold, the distribution of the weights before and after; a trainer may leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub histogram: Option<Histogram>,
 }

@@ -43,7 +43,7 @@ impl StepBenchmark {
         threads: usize,
         density: Option<f64>,
     ) -> Result<StepBenchmark, TrainError> {
-        let settings = resolved.engine_settings(threads)?;
+        let settings = resolved.engine_settings(threads);
         let graph = resolved.graph.clone();
         let (batch, seed) = (settings.batch, settings.seed);
         let weights = initialize(&graph, resolved.recipe.train.init, seed);

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use skinny_sparsity::{
-    Edge, LayerState, LayerTransition, Mask, Method, Previous, ProjectError, Ranked, Score,
-    Transition, project, random_scores, reactivate, regrow, resolve, threshold,
+    BudgetError, Edge, Flip, LayerState, LayerTransition, Mask, Method, Previous, Ranked, Score,
+    SlotsAtReactivation, Transition, project, random_scores, reactivate, regrow, resolve,
+    threshold,
 };
 
 use crate::checkpoint::Memory;
@@ -103,7 +104,20 @@ pub(crate) fn apply(
     let mut transitions = Vec::with_capacity(layers.len());
     for (layer, mask) in layers.iter_mut().zip(masks) {
         let remembered = &mut memory[layer.parameter];
-        transitions.push(layer.flip(resolved, engine, remembered, mask, step));
+        let mut record = layer.flip(resolved, engine, remembered, mask, step);
+        if kind == Flip::Regrow {
+            // There may be thousands of them, and the distribution hardly changes.
+            record.histogram = None;
+        }
+        transitions.push(record);
+    }
+    let policy = resolved.recipe.sparsity.policy();
+    let reactivated = transitions.iter().any(|layer| layer.reactivated > 0);
+    if kind == Flip::Reactivate
+        && policy.slots_at_reactivation == SlotsAtReactivation::ZeroAll
+        && reactivated
+    {
+        zero_slots(resolved, engine);
     }
     Ok(Some(FlipRecord {
         transition: Transition {
@@ -116,6 +130,17 @@ pub(crate) fn apply(
         loss_before: None,
         loss_after: None,
     }))
+}
+
+/// Lets the optimizer of every parameter, biases and normalizations included, start anew.
+fn zero_slots(resolved: &Resolved, engine: &mut dyn Engine) {
+    for slot in 0..resolved.recipe.train.optimizer().slots().len() {
+        for (index, parameter) in resolved.graph.parameters.iter().enumerate() {
+            if parameter.role.trainable() {
+                engine.write(Section::Slot(slot), index, &vec![0.0; parameter.len()]);
+            }
+        }
+    }
 }
 
 /// A thresholded parameter on its way through a flip.
@@ -224,7 +249,12 @@ fn targets(
         })
         .collect();
     let budgets =
-        resolve(sparsity, &resolved.layers, density, Some(&ranked)).map_err(RecipeError::from)?;
+        resolve(sparsity, &resolved.layers, density, Some(&ranked)).map_err(
+            |error| match error {
+                BudgetError::NotFinite { .. } => infinite(step, &error),
+                error => RecipeError::from(error).into(),
+            },
+        )?;
     (layers
         .iter()
         .zip(&resolved.layers)
@@ -252,7 +282,7 @@ fn targets(
     .collect()
 }
 
-fn infinite(step: usize, error: &ProjectError) -> TrainError {
+fn infinite(step: usize, error: &dyn std::fmt::Display) -> TrainError {
     TrainError::Threshold {
         step,
         reason: error.to_string(),
@@ -261,12 +291,12 @@ fn infinite(step: usize, error: &ProjectError) -> TrainError {
 
 /// By how much values that were dropped at the last threshold have decayed: ∏ (1 − rate · decay).
 fn frozen_decay(resolved: &Resolved, parameter: usize, step: usize) -> f32 {
-    let parameter = &resolved.graph.parameters[parameter];
-    let decay = resolved.recipe.train.weight_decay * f64::from(parameter.decay);
+    let factors = resolved.factors[parameter];
+    let decay = resolved.recipe.train.weight_decay * f64::from(factors.decay);
     let segments = resolved.plan.segments();
     let index = segments.partition_point(|segment| segment.end < step);
     let start = segments.get(index).map_or(step, |segment| segment.start);
     (start..step)
-        .map(|step| 1.0 - resolved.rate(step) * f64::from(parameter.lr) * decay)
+        .map(|step| 1.0 - resolved.rate(step) * f64::from(factors.lr) * decay)
         .product::<f64>() as f32
 }

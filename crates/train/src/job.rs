@@ -50,7 +50,6 @@ impl Job {
     ) -> Result<(), TrainError> {
         out.map_or(Ok(()), RunFolder::check)?;
         let (resolved, _) = prepare(recipe, &options.roots)?;
-        resolved.engine_settings(options.threads)?;
         weights::initial(&resolved).map(|_| ())
     }
 
@@ -240,7 +239,7 @@ const ANY: usize = 1 << 20;
 fn engine(resolved: &Resolved, threads: usize) -> Result<CpuEngine, TrainError> {
     Ok(CpuEngine::new(
         resolved.graph.clone(),
-        resolved.engine_settings(threads)?,
+        resolved.engine_settings(threads),
         weights::initial(resolved)?,
     ))
 }

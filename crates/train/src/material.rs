@@ -33,6 +33,16 @@ impl Material {
 
     /// Loads what a recipe names for the network of `graph`.
     pub fn load(recipe: &Recipe, graph: &Graph, roots: &DataRoots) -> Result<Material, TrainError> {
+        Material::load_for(recipe, graph, roots, None)
+    }
+
+    /// The same for a network that knows what is done to its pictures, whatever the recipe says of that.
+    pub fn load_for(
+        recipe: &Recipe,
+        graph: &Graph,
+        roots: &DataRoots,
+        known: Option<&Preprocess>,
+    ) -> Result<Material, TrainError> {
         let settings = &recipe.data;
         let options = LoadOptions {
             path: settings.path.clone(),
@@ -43,7 +53,6 @@ impl Material {
             mut train,
             mut test,
         } = load(&settings.name, roots, &options)?;
-        let mut preprocess = train.preprocess()?;
         if train.shape != graph.input || train.classes != graph.output[0] {
             return Err(TrainError::Mismatch {
                 data: settings.name.clone(),
@@ -54,15 +63,10 @@ impl Material {
                 outputs: graph.output[0],
             });
         }
-        match settings.normalize {
-            Normalize::Channel => {}
-            Normalize::Gcn => {
-                preprocess.mean = Vec::new();
-                preprocess.std = Vec::new();
-                preprocess.gcn = Some(Gcn::default());
-            }
-            Normalize::GcnZca => whitening::attach(&train, &mut preprocess)?,
-        }
+        let preprocess = match known {
+            Some(known) => known.clone(),
+            None => normalization(settings.normalize, &train)?,
+        };
         let mut validation = None;
         if settings.validation > 0 {
             // The held-out pictures are the same for all seeds, so that runs can be compared on them.
@@ -86,6 +90,21 @@ impl Material {
             augment: augmentation(&settings.augment)?,
         })
     }
+}
+
+/// What a recipe's `normalize` does to pictures, as a training set has it.
+fn normalization(normalize: Normalize, train: &Dataset) -> Result<Preprocess, TrainError> {
+    let mut preprocess = train.preprocess()?;
+    match normalize {
+        Normalize::Channel => {}
+        Normalize::Gcn => {
+            preprocess.mean = Vec::new();
+            preprocess.std = Vec::new();
+            preprocess.gcn = Some(Gcn::default());
+        }
+        Normalize::GcnZca => whitening::attach(train, &mut preprocess)?,
+    }
+    Ok(preprocess)
 }
 
 /// The first `most` pictures of a set.

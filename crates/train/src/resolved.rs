@@ -1,7 +1,7 @@
 //! A recipe with everything worked out that can be known before the first step.
 
-use skinny_network::{Graph, Network, Role};
-use skinny_sparsity::{LayerShape, Phase, Plan, Timeline};
+use skinny_network::{Graph, Network, Parameter, Role};
+use skinny_sparsity::{LayerShape, Phase, Plan, Timeline, matches};
 
 use crate::engine::{EngineSettings, Factors};
 use crate::recipe::Recipe;
@@ -25,10 +25,12 @@ pub struct Resolved {
     pub steps_per_epoch: usize,
     /// What makes two runs the same but for their seed.
     pub settings_hash: String,
-    /// Indices into [`Graph::parameters`] of the weights that are thresholded.
+    /// Indices into [`Graph::parameters`] of the weights that can be thresholded, those of `keep_dense` among them.
     pub thresholded: Vec<usize>,
     /// Names and shapes of the same.
     pub layers: Vec<LayerShape>,
+    /// Multipliers of rate and decay of every parameter: the network's times the recipe's.
+    pub factors: Vec<Factors>,
 }
 
 impl Resolved {
@@ -58,6 +60,7 @@ impl Resolved {
             })
             .collect();
         skinny_sparsity::validate(&recipe.sparsity, &plan, &layers).map_err(RecipeError::from)?;
+        let factors = factors(&recipe, &graph)?;
         Ok(Resolved {
             recipe,
             network,
@@ -68,6 +71,7 @@ impl Resolved {
             settings_hash,
             thresholded,
             layers,
+            factors,
         })
     }
 
@@ -77,9 +81,9 @@ impl Resolved {
     }
 
     /// What an engine needs to know.
-    pub fn engine_settings(&self, threads: usize) -> Result<EngineSettings, TrainError> {
+    pub fn engine_settings(&self, threads: usize) -> EngineSettings {
         let train = &self.recipe.train;
-        Ok(EngineSettings {
+        EngineSettings {
             batch: self.recipe.data.batch,
             threads,
             optimizer: train.optimizer(),
@@ -87,50 +91,8 @@ impl Resolved {
             clip_norm: (train.clip_norm > 0.0).then_some(train.clip_norm as f32),
             ema: (train.ema > 0.0).then_some(train.ema as f32),
             seed: self.recipe.seed,
-            factors: self.factors()?,
-        })
-    }
-
-    /// The network's factors times those of the recipe's patterns; of several that match, all multiply.
-    fn factors(&self) -> Result<Vec<Factors>, TrainError> {
-        let patterns = &self.recipe.train.factors;
-        for pattern in patterns.keys() {
-            if !self
-                .graph
-                .parameters
-                .iter()
-                .any(|p| skinny_sparsity::matches(pattern, &p.name))
-            {
-                return Err(RecipeError::Value {
-                    key: format!("train.factors.\"{pattern}\""),
-                    reason: format!(
-                        "matches no parameter of {}; `skinny summary` lists them",
-                        self.network.name
-                    ),
-                }
-                .into());
-            }
+            factors: self.factors.clone(),
         }
-        Ok(self
-            .graph
-            .parameters
-            .iter()
-            .map(|parameter| {
-                patterns
-                    .iter()
-                    .filter(|(pattern, _)| skinny_sparsity::matches(pattern, &parameter.name))
-                    .fold(
-                        Factors {
-                            lr: parameter.lr,
-                            decay: parameter.decay,
-                        },
-                        |product, (_, own)| Factors {
-                            lr: product.lr * own.lr,
-                            decay: product.decay * own.decay,
-                        },
-                    )
-            })
-            .collect())
     }
 
     /// The learning rate of a step, with the factor of its phase and the warm-up after its last flip.
@@ -185,6 +147,37 @@ impl Resolved {
             .iter()
             .any(|parameter| parameter.role == Role::RunningMean)
     }
+}
+
+/// The network's factors times those of the recipe's patterns; of several that match, all multiply.
+fn factors(recipe: &Recipe, graph: &Graph) -> Result<Vec<Factors>, RecipeError> {
+    let patterns = &recipe.train.factors;
+    for pattern in patterns.keys() {
+        let mut names = graph.parameters.iter().map(|parameter| &parameter.name);
+        if !names.any(|name| matches(pattern, name)) {
+            return Err(RecipeError::Value {
+                key: format!("train.factors.\"{pattern}\""),
+                reason: format!(
+                    "matches no parameter of {}; `skinny summary` lists them",
+                    graph.name
+                ),
+            });
+        }
+    }
+    let of = |parameter: &Parameter| {
+        let own = patterns
+            .iter()
+            .filter(|(pattern, _)| matches(pattern, &parameter.name));
+        let network = Factors {
+            lr: parameter.lr,
+            decay: parameter.decay,
+        };
+        own.fold(network, |product, (_, own)| Factors {
+            lr: product.lr * own.lr,
+            decay: product.decay * own.decay,
+        })
+    };
+    Ok(graph.parameters.iter().map(of).collect())
 }
 
 fn schedule(recipe: &Recipe, timeline: Timeline) -> Result<Schedule, RecipeError> {

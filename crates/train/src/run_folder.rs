@@ -128,12 +128,16 @@ impl RunFolder {
                 path: path.to_path_buf(),
             });
         }
-        Err(TrainError::Folder {
-            folder: path.to_path_buf(),
-            reason: format!(
+        let reason = match path.is_file() {
+            true => "is a file, not the folder of a run; with weights alone name their recipe too, with --recipe".into(),
+            false => format!(
                 "is not the folder of a run: it has no {RECIPE}; `skinny train --out {}` starts one",
                 path.display()
             ),
+        };
+        Err(TrainError::Folder {
+            folder: path.to_path_buf(),
+            reason,
         })
     }
 
@@ -290,7 +294,9 @@ impl RunFolder {
             other => other,
         };
         if recipe.network.file.is_some() {
-            write("network.toml", resolved.network.to_toml().as_bytes())?;
+            // The recipe makes it thinner where it is to be.
+            let network = resolved.recipe.whole_network()?;
+            write("network.toml", network.to_toml().as_bytes())?;
             recipe.network.file = Some("network.toml".into());
         }
         if let Some(weights) = recipe.starting_weights(&resolved.graph)? {

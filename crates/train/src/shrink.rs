@@ -15,8 +15,11 @@ pub fn shrink(resolved: &Resolved, engine: &mut dyn Engine, step: usize, rate: f
         return;
     }
     let mut values = Vec::new();
-    for &index in &resolved.thresholded {
-        let factor = f64::from(resolved.graph.parameters[index].lr);
+    for (&index, layer) in resolved.thresholded.iter().zip(&resolved.layers) {
+        if resolved.recipe.sparsity.keeps_dense(&layer.name) {
+            continue;
+        }
+        let factor = f64::from(resolved.factors[index].lr);
         engine.read(Section::Weights, index, &mut values);
         soft_threshold(&mut values, (rate * factor * strength) as f32);
         engine.write(Section::Weights, index, &values);

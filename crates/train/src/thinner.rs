@@ -2,7 +2,7 @@
 //! as many as the sparse network keeps.
 
 use skinny_network::{Graph, Network, Operation};
-use skinny_sparsity::{SparsitySettings, matches};
+use skinny_sparsity::SparsitySettings;
 
 use crate::RecipeError;
 
@@ -40,16 +40,15 @@ pub fn thinner(network: &Network, sparsity: &SparsitySettings) -> Result<Network
 /// Parameters that the sparse network keeps.
 fn kept(graph: &Graph, sparsity: &SparsitySettings) -> u64 {
     let density = sparsity.density.unwrap_or(1.0);
-    let exempt = |name: &str| sparsity.keep_dense.iter().any(|p| matches(p, name));
     let parameters = graph.parameters.iter();
     parameters
         .filter(|parameter| parameter.role.trainable())
-        .map(
-            |parameter| match parameter.role.thresholded() && !exempt(&parameter.name) {
+        .map(|parameter| {
+            match parameter.role.thresholded() && !sparsity.keeps_dense(&parameter.name) {
                 true => (density * parameter.len() as f64).round() as u64,
                 false => parameter.len() as u64,
-            },
-        )
+            }
+        })
         .sum()
 }
 

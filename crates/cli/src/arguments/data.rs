@@ -8,12 +8,17 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub enum DataVerb {
     /// Name the sets that skinny knows, and say which are here.
+    #[command(after_help = "Example:
+  skinny data list")]
     List {
         /// Where the data is; else $SKINNY_DATA, else the user's cache.
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
     /// Download a set, with resume and checksums.
+    #[command(after_help = "Examples:
+  skinny data fetch mnist
+  skinny data fetch cifar10 --data /datasets --mirror https://mirror.example.org/cifar")]
     Fetch {
         /// The set.
         set: String,
@@ -25,6 +30,8 @@ pub enum DataVerb {
         mirror: Vec<String>,
     },
     /// Compare the files of a set with the published checksums.
+    #[command(after_help = "Example:
+  skinny data verify mnist --data /datasets")]
     Verify {
         /// The set.
         set: String,
@@ -33,6 +40,9 @@ pub enum DataVerb {
         data: Option<PathBuf>,
     },
     /// Count the pictures of a set by class, and measure mean and deviation.
+    #[command(after_help = "Examples:
+  skinny data info glyphs
+  skinny data info my-pictures --shape 3x64x64")]
     Info {
         /// The set, or a folder of pictures in class folders.
         set: String,

@@ -87,8 +87,11 @@ fn fetch(
     let set = catalog::find(name)?;
     let roots = DataRoots::new(data);
     let folder = roots.download_folder()?;
+    let published = set.published().map_or(&[][..], |set| set.mirrors);
     let options = FetchOptions {
-        mirrors: mirrors.to_vec(),
+        mirrors: (mirrors.iter().cloned())
+            .chain(published.iter().map(|mirror| (*mirror).to_owned()))
+            .collect(),
         ..FetchOptions::default()
     };
     let bar = ProgressBar::hidden();
@@ -181,7 +184,8 @@ const MEASURED: usize = 60_000;
 
 fn info(name: &str, data: Option<&Path>, shape: &str, output: Output) -> Result<(), Failure> {
     let folder = Path::new(name);
-    let split = match folder.is_dir() {
+    // The data folder itself may hold a folder of a set's name.
+    let split = match catalog::find(name).is_err() && folder.is_dir() {
         true => {
             let options = LoadOptions {
                 path: Some(folder.to_path_buf()),
@@ -229,12 +233,10 @@ fn describe(part: &str, set: &Dataset, output: Output) -> Result<(), Failure> {
 }
 
 fn parse_shape(text: &str) -> Result<[usize; 3], Failure> {
-    let parts: Vec<usize> = text
-        .split('x')
-        .filter_map(|part| part.parse().ok())
-        .filter(|&n| n > 0)
+    let parts: Option<Vec<usize>> = (text.split('x'))
+        .map(|part| part.parse().ok().filter(|&n| n > 0))
         .collect();
-    parts.try_into().map_err(|_| {
+    (parts.and_then(|parts| parts.try_into().ok())).ok_or_else(|| {
         Failure::usage(format!(
             "--shape {text} is no shape; write channels, height and width, e.g. 3x224x224"
         ))

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use skinny::data::DataRoots;
-use skinny::train::{Material, Predictions, nonzeros};
+use skinny::train::{Predictions, nonzeros};
 
 use crate::arguments::EvalArguments;
 use crate::commands::classifier::Classifier;
@@ -22,10 +22,7 @@ pub fn eval(arguments: &EvalArguments, output: Output) -> Result<(), Failure> {
     let recipe = source.recipe()?.clone();
     let roots = DataRoots::new(arguments.data.as_deref());
     let graph = source.model.network.graph()?;
-    let material = Material::load(&recipe, &graph, &roots)?;
-    if !source.knows_preprocess {
-        source.model.preprocess = material.preprocess.clone();
-    }
+    let material = source.material(&recipe, &roots)?;
     let batch = recipe.data.batch;
     let nonzeros = nonzeros(&graph, &source.model.tensors);
     let mut classifier = match source::is_skinny(&arguments.run) {

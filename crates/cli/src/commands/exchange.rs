@@ -122,11 +122,6 @@ pub fn export(
 }
 
 fn onnx(arguments: &ExportArguments, graph: &Graph, source: &Source) -> Result<Vec<u8>, Failure> {
-    if arguments.with_preprocess && !source.knows_preprocess {
-        return Err(Failure::usage(
-            "weights alone do not say what is done to pictures; export a run or a .skinny file, or leave --with-preprocess out",
-        ));
-    }
     let options = OnnxOptions {
         preprocess: arguments
             .with_preprocess

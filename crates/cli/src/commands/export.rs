@@ -62,11 +62,15 @@ pub fn export(arguments: &ExportArguments, output: Output) -> Result<(), Failure
         Target::Skinny => {}
     }
     let threads = threads(arguments.threads)?;
-    let source = source::open(
+    let mut source = source::open(
         &arguments.run,
         arguments.weights,
         arguments.recipe.as_deref(),
     )?;
+    if !source.knows_preprocess && (target == Target::Skinny || arguments.with_preprocess) {
+        let recipe = source.recipe()?.clone();
+        source.material(&recipe, &DataRoots::new(arguments.data.as_deref()))?;
+    }
     match target {
         Target::Skinny => skinny(arguments, threads, source, output),
         Target::Foreign(foreign) => exchange::export(arguments, foreign, source, output),
@@ -200,7 +204,8 @@ impl Agreement {
         let recipe = source.recipe()?;
         let roots = DataRoots::new(arguments.data.as_deref());
         let graph = source.model.network.graph()?;
-        let set = Material::load(recipe, &graph, &roots)?.test;
+        let known = Some(&source.model.preprocess);
+        let set = Material::load_for(recipe, &graph, &roots, known)?.test;
         let first: Vec<u32> = (0..set.len().min(pictures) as u32).collect();
         let set = std::sync::Arc::new(set.subset(&first));
         let batch = recipe.data.batch;

@@ -12,16 +12,16 @@ use crate::output::{Output, bytes, table, thousands};
 /// Prints phases and layers.
 pub fn plan(arguments: &RecipeArguments, output: Output) -> Result<(), Failure> {
     let recipe = Recipe::load(&arguments.recipe, &arguments.settings)?;
-    let images = training_images(&recipe, arguments)?;
+    let images = training_images(&recipe, &DataRoots::new(arguments.data.as_deref()))?;
     let resolved = Resolved::new(recipe, images)?;
     phases(&resolved, images, output)?;
     layers(&resolved, output)
 }
 
 /// Pictures to learn from: counted where the data is here, else as the catalogue has it.
-fn training_images(recipe: &Recipe, arguments: &RecipeArguments) -> Result<usize, Failure> {
+pub fn training_images(recipe: &Recipe, roots: &DataRoots) -> Result<usize, Failure> {
     let graph = recipe.network()?.graph()?;
-    match Material::count(recipe, &graph, &DataRoots::new(arguments.data.as_deref())) {
+    match Material::count(recipe, &graph, roots) {
         Ok(count) => Ok(count),
         Err(TrainError::Data(DataError::Missing { .. })) => {
             let known = catalog::find(&recipe.data.name)?;
@@ -101,11 +101,12 @@ fn layers(resolved: &Resolved, output: Output) -> Result<(), Failure> {
             .map(String::from)
             .to_vec(),
     ];
-    let (mut total, mut total_kept) = (0, 0);
+    let (mut total, mut total_kept, mut ranked) = (0, 0, 0);
     for (index, layer) in resolved.layers.iter().enumerate() {
         let shape: Vec<String> = layer.shape.iter().map(usize::to_string).collect();
         let weights = layer.weights();
-        let k = if global {
+        let k = if global && !sparsity.keeps_dense(&layer.name) {
+            ranked += weights;
             None
         } else {
             Some(kept.as_ref().map_or(weights, |kept| kept[index].k))
@@ -125,9 +126,7 @@ fn layers(resolved: &Resolved, output: Output) -> Result<(), Failure> {
             }),
         ]);
     }
-    if global {
-        total_kept = (last.density() * total as f64).round() as usize;
-    }
+    total_kept += (last.density() * ranked as f64).round() as usize;
     rows.push(vec![
         "all".into(),
         String::new(),
@@ -143,7 +142,7 @@ fn layers(resolved: &Resolved, output: Output) -> Result<(), Failure> {
                 .position(|&other| other == index);
             let k = match (layer, &kept) {
                 (Some(layer), Some(kept)) => Some(kept[layer].k),
-                (Some(_), None) if global => {
+                (Some(_), None) if global && !sparsity.keeps_dense(&parameter.name) => {
                     Some((last.density() * parameter.len() as f64).round() as usize)
                 }
                 _ => None,

@@ -10,7 +10,7 @@ use serde_json::json;
 use skinny::data::DataRoots;
 use skinny::sparsity::{Budget, LayerShape, Method, SparsitySettings, resolve};
 use skinny::train::{
-    DENSITIES, Engine, LayerSensitivity, Material, Recipe, Sensitivity, SensitivityStep, Trained,
+    DENSITIES, Engine, LayerSensitivity, Recipe, Sensitivity, SensitivityStep, Trained,
 };
 
 use crate::arguments::SensitivityArguments;
@@ -93,12 +93,7 @@ pub fn measure(
     stop: &AtomicBool,
     output: Output,
 ) -> Result<Sensitivity, Failure> {
-    let graph = source.model.network.graph()?;
-    let mut material = Material::load(recipe, &graph, roots)?;
-    match source.knows_preprocess {
-        true => material.preprocess = source.model.preprocess.clone(),
-        false => source.model.preprocess = material.preprocess.clone(),
-    }
+    let material = source.material(recipe, roots)?;
     if material.validation.is_none() {
         note!(
             "this recipe held no pictures out: measured on pictures that the network was trained on, which flatters it; the test set is left alone"
@@ -143,22 +138,10 @@ pub fn with_budget(
     new
 }
 
-/// The part of a recipe that says the budget.
+/// The part of a recipe that says the budget, with everything else that `settings` say.
 fn toml(settings: &SparsitySettings) -> String {
-    let mut text = format!(
-        "[sparsity]\nmethod = \"{}\"\ndensity = {}\n",
-        settings.method,
-        settings.density.unwrap_or(1.0)
-    );
-    if let Some(ramp) = &settings.ramp {
-        let ramp = serde_json::to_value(ramp).expect("a ramp is plain data");
-        text.push_str(&format!("ramp = {ramp}\n"));
-    }
-    text.push_str("budget = \"per_layer\"\n\n[sparsity.layers]\n");
-    for (layer, density) in settings.layers.iter().flatten() {
-        text.push_str(&format!("\"{layer}\" = {density}\n"));
-    }
-    text
+    let table = BTreeMap::from([("sparsity", settings)]);
+    toml::to_string(&table).expect("settings are plain data")
 }
 
 /// What each layer keeps, beside what ERK gives it at the same density.
@@ -431,6 +414,8 @@ mod tests {
             let mut settings = SparsitySettings {
                 method: serde_json::from_value(json!(method)).unwrap(),
                 density: Some(0.3),
+                structure: "block:4x1".parse().unwrap(),
+                keep_dense: vec!["conv*".into()],
                 ..SparsitySettings::default()
             };
             if method == "dense" {
@@ -442,8 +427,7 @@ mod tests {
                 toml(&settings)
             );
             let read = Recipe::from_toml(&recipe, &[]).unwrap().sparsity;
-            assert_eq!(read.layers, settings.layers);
-            assert_eq!(read.density, Some(0.1));
+            assert_eq!(read, settings, "what is exempt stays so");
             assert!(read.resolved().is_ok(), "{recipe}");
         }
     }

@@ -39,7 +39,7 @@ const RECORD: &str = "slim.json";
 struct Trial {
     density: f64,
     run: PathBuf,
-    /// None if the training diverged.
+    /// None if the training diverged, or the recipe cannot reach this density.
     summary: Option<Summary>,
     good: bool,
 }
@@ -294,14 +294,21 @@ impl Session<'_> {
                 return Ok(trials);
             };
             let recipe = self.trial(density);
-            Resolved::new(recipe.clone(), images)?;
             let run = self.out.join(format!("density-{density}"));
             note!(
                 "trial {} of at most {}: density {density}",
                 trials.len() + 1,
                 search.most
             );
-            let summary = self.one(&recipe, &run)?;
+            let summary = match Resolved::new(recipe.clone(), images) {
+                Ok(_) => self.one(&recipe, &run)?,
+                // What holds for the first density is wrong with the recipe; later ones may be too small for it.
+                Err(error) if !trials.is_empty() => {
+                    note!("{error}");
+                    None
+                }
+                Err(error) => return Err(error.into()),
+            };
             let error = summary
                 .as_ref()
                 .and_then(|summary| summary.validation_error);
@@ -471,10 +478,7 @@ impl Session<'_> {
     /// The network that was given, on held-out pictures and on the test set.
     fn measured(&self, mut source: Source) -> Result<Given, Failure> {
         let graph = source.model.network.graph()?;
-        let material = Material::load(&self.recipe, &graph, &self.options.roots)?;
-        if !source.knows_preprocess {
-            source.model.preprocess = material.preprocess.clone();
-        }
+        let material = source.material(&self.recipe, &self.options.roots)?;
         let batch = self.recipe.data.batch;
         let mut trained = Trained::new(source.model, batch, self.options.threads)?;
         let engine: &mut dyn Engine = &mut trained.engine;
@@ -546,7 +550,8 @@ fn road(trials: &[Trial], dense: &Given) -> String {
             match (trial.good, summary) {
                 (true, _) => "good",
                 (false, Some(_)) => "too much",
-                (false, None) => "diverged",
+                (false, None) if trial.run.exists() => "diverged",
+                (false, None) => "impossible",
             }
             .into(),
         ]);

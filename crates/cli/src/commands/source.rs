@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use skinny::data::DataRoots;
 use skinny::interchange::{Options, import_file};
 use skinny::model::{Model, Unpacked};
 use skinny::network::Preprocess;
-use skinny::train::{Recipe, RunFolder};
+use skinny::train::{Material, Recipe, RunFolder};
 
 use crate::arguments::Which;
 use crate::failure::Failure;
@@ -69,6 +70,16 @@ pub fn with_recipe(path: &Path, which: Which, recipe: Option<Recipe>) -> Result<
 }
 
 impl Source {
+    /// The pictures of a recipe as this network reads them; weights alone learn here what is done to pictures.
+    pub fn material(&mut self, recipe: &Recipe, roots: &DataRoots) -> Result<Material, Failure> {
+        let graph = self.model.network.graph()?;
+        let known = self.knows_preprocess.then_some(&self.model.preprocess);
+        let material = Material::load_for(recipe, &graph, roots, known)?;
+        self.model.preprocess = material.preprocess.clone();
+        self.knows_preprocess = true;
+        Ok(material)
+    }
+
     /// The recipe, which says where pictures come from.
     pub fn recipe(&self) -> Result<&Recipe, Failure> {
         self.recipe.as_ref().ok_or_else(|| {

@@ -1,5 +1,6 @@
 //! `skinny sweep`: many runs, side by side or on many machines; what is finished is left alone, what was interrupted goes on.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -14,21 +15,16 @@ use skinny::train::{JobOptions, Resolved, Sweep, SweepRun};
 use crate::arguments::{Shard, SweepArguments};
 use crate::commands::env::{default_threads, environment, threads};
 use crate::commands::finish::{FAILURE, Finished, finish};
+use crate::commands::plan::training_images;
 use crate::commands::train::{quoted, stop_flag};
 use crate::failure::Failure;
 use crate::output::{Output, duration, note, percent, table, thousands};
 
-/// Pictures of a set of usual size.
-const TYPICAL: usize = 50_000;
-
 /// Trains what is left of a sweep.
 pub fn sweep(arguments: &SweepArguments, output: Output) -> Result<(), Failure> {
     let sweep = Sweep::load(&arguments.sweep)?;
-    for run in &sweep.runs {
-        // A plan that cannot work is refused before hours are spent on the others; how many pictures there are is not known yet.
-        Resolved::new(run.recipe.clone(), TYPICAL)
-            .map_err(|error| Failure::usage(format!("run {}: {error}", run.id)))?;
-    }
+    let roots = DataRoots::new(arguments.data.as_deref());
+    check(&sweep, &roots)?;
     let (index, count) = shard(arguments, |name| env::var(name).ok())?;
     let runs = sweep.shard(index, count);
     let out = match &arguments.out {
@@ -58,7 +54,7 @@ pub fn sweep(arguments: &SweepArguments, output: Output) -> Result<(), Failure> 
     })?;
     let session = Session {
         options: JobOptions {
-            roots: DataRoots::new(arguments.data.as_deref()),
+            roots,
             threads,
             environment: environment(threads),
         },
@@ -101,6 +97,27 @@ pub fn sweep(arguments: &SweepArguments, output: Output) -> Result<(), Failure> 
             code: first.code,
         }),
     }
+}
+
+/// Refuses a plan that cannot work before hours are spent on the others. Pictures that are not here cannot be counted; those runs say it
+/// themselves.
+fn check(sweep: &Sweep, roots: &DataRoots) -> Result<(), Failure> {
+    let mut counted = BTreeMap::new();
+    for run in &sweep.runs {
+        let refused = |error| Failure::usage(format!("run {}: {error}", run.id));
+        let network = run
+            .recipe
+            .network()
+            .map_err(|error| refused(error.into()))?;
+        let data = toml::to_string(&run.recipe.data).expect("a recipe is plain data");
+        let images = counted
+            .entry((data, network.input))
+            .or_insert_with(|| training_images(&run.recipe, roots).ok());
+        if let Some(images) = *images {
+            Resolved::new(run.recipe.clone(), images).map_err(refused)?;
+        }
+    }
+    Ok(())
 }
 
 /// Which shard of how many: as it is given, or as the array of a Slurm job or an indexed Kubernetes Job says.

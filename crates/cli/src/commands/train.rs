@@ -322,14 +322,6 @@ pub fn quoted(path: &Path) -> String {
 /// A finished run of this recipe in one of the folders below `beside`, or one level deeper.
 fn find_finished(beside: &Path, recipe: &Recipe) -> Result<Option<Twin>, Failure> {
     let hash = recipe.settings_hash(&recipe.network()?);
-    // The hash knows published sets by their names; pictures of the user's own are known by their place.
-    let data = |recipe: &Recipe| -> Option<PathBuf> {
-        recipe
-            .data
-            .path
-            .as_deref()
-            .and_then(|path| path.canonicalize().ok())
-    };
     let folders = |path: &Path| -> Vec<PathBuf> {
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
         let mut folders: Vec<PathBuf> = entries
@@ -347,9 +339,7 @@ fn find_finished(beside: &Path, recipe: &Recipe) -> Result<Option<Twin>, Failure
     Ok(near.into_iter().chain(deeper).find_map(|path| {
         let folder = RunFolder::open(&path).ok()?;
         let summary = folder.summary().ok()??;
-        let same = summary.settings_hash == hash
-            && summary.seed == recipe.seed
-            && data(&folder.recipe().ok()?) == data(recipe);
+        let same = summary.settings_hash == hash && summary.seed == recipe.seed;
         same.then(|| twin_of(path, &summary))
     }))
 }

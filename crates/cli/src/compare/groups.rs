@@ -293,27 +293,32 @@ impl<'a> Partners<'a> {
         }
     }
 
-    /// The run of the baseline with the seed and the context of this one, and if there are several, with its other values.
+    /// The run of the baseline with the seed and the context of this one, and with its values of the keys in which the runs of the
+    /// baseline differ; none of a run of the baseline, which is no partner of its own.
     fn of(&self, index: usize) -> Option<usize> {
         let run = &self.runs[index];
+        if self.baseline.has(run) {
+            return None;
+        }
         let fits = |other: &usize| {
-            let candidate = &self.runs[*other];
-            self.baseline.has(candidate)
-                && candidate.summary.seed == run.summary.seed
-                && self.contexts[*other] == self.contexts[index]
+            self.baseline.has(&self.runs[*other]) && self.contexts[*other] == self.contexts[index]
         };
         let candidates: Vec<usize> = (0..self.runs.len()).filter(fits).collect();
-        if candidates.len() <= 1 {
-            return candidates.first().copied();
-        }
-        let fixed = |key: &&String| self.baseline.0.iter().any(|(fixed, _)| fixed == *key);
-        let alike = |other: &usize| {
-            let mut others = self.keys.iter().filter(|key| !fixed(key));
-            others.all(|key| self.runs[*other].value(key) == run.value(key))
+        // A seed of the baseline that is missing must not be replaced by one of another density.
+        let differs = |key: &&String| {
+            let values: BTreeSet<_> = (candidates.iter())
+                .map(|other| self.runs[*other].value(key))
+                .collect();
+            values.len() > 1
         };
-        let mut alike = candidates.into_iter().filter(alike);
-        let found = alike.next()?;
-        alike.next().is_none().then_some(found)
+        let distinct: Vec<&String> = self.keys.iter().filter(differs).collect();
+        let mut partners = candidates.iter().copied().filter(|other| {
+            let other = &self.runs[*other];
+            other.summary.seed == run.summary.seed
+                && (distinct.iter()).all(|key| other.value(key) == run.value(key))
+        });
+        let found = partners.next()?;
+        partners.next().is_none().then_some(found)
     }
 }
 

@@ -203,7 +203,8 @@ impl Run {
         case.trim_end_matches('-').to_string()
     }
 
-    /// What two runs must have in common to be compared: everything of data, network and training but `except`.
+    /// What two runs must have in common to be compared: everything of data, network and training but the keys `except`, named as in
+    /// [`Self::value`].
     pub fn context(&self, except: &[&str]) -> BTreeMap<String, String> {
         let mut context = BTreeMap::new();
         for part in ["data", "network", "train"] {
@@ -211,16 +212,25 @@ impl Run {
                 flatten(part, value, &mut context);
             }
         }
-        // Where data and copies lie does not matter, nor how often the state is saved.
-        context.remove("data.path");
+        // How often the state is saved does not matter.
         context.remove("train.checkpoint");
         if context.contains_key("network.file") {
-            context.insert("network.file".into(), self.summary.network.clone());
+            // The run's own is thinner with method `small_dense`.
+            let whole = self.recipe.whole_network().map(|network| network.name);
+            let name = whole.unwrap_or_else(|_| self.summary.network.clone());
+            context.insert("network.file".into(), name);
         }
         if context.contains_key("network.weights") {
             context.insert("network.weights".into(), "given".into());
         }
-        context.retain(|key, _| !except.contains(&key.as_str()));
+        let named = |key: &str| {
+            except.iter().any(|name| match *name {
+                "network" | "data" => key.split('.').next() == Some(name),
+                "epochs" => key == "train.epochs",
+                name => key == name,
+            })
+        };
+        context.retain(|key, _| !named(key));
         context
     }
 

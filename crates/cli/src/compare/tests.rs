@@ -145,6 +145,63 @@ fn partners_have_the_same_training() {
 }
 
 #[test]
+fn a_missing_seed_of_the_baseline_has_no_stand_in() {
+    let folder = study();
+    for seed in 0..3 {
+        let path = folder.path().join(format!("gradual-seed-{seed}"));
+        let gradual = "method = \"gradual\"\ndensity = 0.1";
+        run(&path, gradual, 0.1, seed, 0.02);
+    }
+    fs::remove_dir_all(folder.path().join("iht-a-seed-1")).unwrap();
+    let found = read(&[folder.path()]);
+    let Grouped { groups, notes } = compared(&found, &["method", "density"], "method=iht");
+    let gradual = groups.iter().find(|group| group.values[0] == "gradual");
+    let pairs = gradual.unwrap().difference.unwrap().sample.count;
+    assert_eq!(pairs, 2, "that of density 0.5 is none");
+    let said = notes.join("\n");
+    assert!(said.contains("1 of 3 seeds have no partner"), "{said}");
+}
+
+#[test]
+fn a_run_of_the_baseline_is_not_compared_with_itself() {
+    let folder = study();
+    let found = read(&[folder.path()]);
+    let Grouped { groups, .. } = compared(&found, &["network"], "method=dense");
+    assert_eq!(groups[0].runs.len(), 9);
+    let difference = groups[0].difference.unwrap();
+    assert_eq!(difference.sample.count, 6);
+    assert!(
+        (difference.sample.mean - 0.001).abs() < 1e-4,
+        "of IHT alone"
+    );
+}
+
+#[test]
+fn what_the_baseline_fixes_may_be_called_by_its_short_name() {
+    let folder = study();
+    for seed in 0..3 {
+        let path = folder.path().join(format!("long-seed-{seed}"));
+        run(&path, DENSE, 0.1, seed, 0.005);
+        for (file, from, to) in [
+            ("recipe.toml", "lr = 0.1", "lr = 0.1\nepochs = 30"),
+            ("summary.json", "\"epochs\":15", "\"epochs\":30"),
+            ("summary.json", "\"dense\\\"0.1", "\"dense\\\"0.1 long"),
+        ] {
+            let text = fs::read_to_string(path.join(file)).unwrap();
+            assert!(text.contains(from), "{text}");
+            fs::write(path.join(file), text.replace(from, to)).unwrap();
+        }
+    }
+    let found = read(&[folder.path()]);
+    for key in ["epochs", "train.epochs"] {
+        let Grouped { groups, .. } =
+            compared(&found, &["method", "density", key], &format!("{key}=15"));
+        let long = groups.iter().find(|group| group.values[2] == "30");
+        assert_eq!(long.unwrap().difference.unwrap().sample.count, 3, "{key}");
+    }
+}
+
+#[test]
 fn nothing_is_dropped_in_silence() {
     let folder = study();
     let path = |name: &str| folder.path().join(name);

@@ -42,6 +42,27 @@ fn what_was_saved_is_exported_and_evaluated() {
         assert!(inspected["index_floor_bytes"].as_u64() > Some(0));
         assert!(place.path("plots/fc1.weight.png").exists());
     }
+    // What the file says of pictures is done to them, whatever the recipe says.
+    let recipe = fs::read_to_string(place.path("small.toml")).unwrap();
+    let whitened = recipe.replace("batch = 48", "batch = 48, normalize = \"gcn-zca\"");
+    place.write("whitened.toml", whitened);
+    let told = run(&["eval", "small.skinny", "--recipe", "whitened.toml"]);
+    assert_eq!(told["error"], saved["error"]);
+    // Weights alone learn from the recipe what is done to pictures.
+    let weights = "run/weights/last.safetensors";
+    run(&[
+        "export",
+        weights,
+        "--recipe",
+        "small.toml",
+        "--to",
+        "weights.skinny",
+    ]);
+    let told = run(&["eval", "weights.skinny", "--recipe", "small.toml"]);
+    assert_eq!(told["error"], saved["error"]);
+    place
+        .run(&["eval", weights])
+        .refused(2, &["is a file", "--recipe"]);
     // The table at the end of a run says the bytes of the smallest file without loss.
     let summary: serde_json::Value =
         serde_json::from_slice(&fs::read(place.path("run/summary.json")).unwrap()).unwrap();

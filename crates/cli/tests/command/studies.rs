@@ -290,6 +290,29 @@ fn slim_says_when_there_is_nothing_to_find() {
     place
         .train("dense", &["--set", "sparsity={method=\"dense\"}"])
         .good();
+    // A density at which a layer would keep nothing ends the search in that direction, not the search.
+    let told = place
+        .run(&[
+            "slim",
+            "dense",
+            "--recipe",
+            "small.toml",
+            "--max-error-increase",
+            "100",
+            "--trials",
+            "3",
+            "--start",
+            "0.02",
+            "--budget",
+            "recipe",
+            "--set",
+            "sparsity.budget=uniform",
+            "--out",
+            "tiny",
+        ])
+        .good();
+    assert!(told.out.contains("impossible"), "{}", told.out);
+    assert!(told.out.contains("skinny inspect"), "{}", told.out);
     // One step of training cannot repair anything.
     let told = place
         .run(&[

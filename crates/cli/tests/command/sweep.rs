@@ -210,6 +210,12 @@ fn sweeps_that_cannot_work_are_refused_before_anything_is_trained() {
             "density = 0.2, l1 = 0.1",
             "run rigl-lr-0.05-seed-0",
         ),
+        // With as many pictures as usual it would work, with these the run ends before the first replacement.
+        (
+            "density = 0.2, regrow_every = \"5it\"",
+            "density = 0.2, regrow_every = \"50it\"",
+            "run rigl-lr-0.05-seed-0",
+        ),
         (
             "name = \"dense\"",
             "name = \"iht\"",

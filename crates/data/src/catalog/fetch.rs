@@ -128,7 +128,8 @@ pub fn fetch(
             });
         }
         Source::Own => {
-            let reason = "it is your own pictures; name their folder with --data DIR";
+            let reason =
+                "it is your own pictures; name their folder with the key data.path of the recipe";
             return Err(CatalogError::NothingToFetch {
                 name: set.name,
                 reason,

@@ -1,6 +1,6 @@
 //! State dicts in the files of `torch.save`, of today (a zip file) and from before PyTorch 1.6 (a row of pickles).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::error::{InterchangeError, quote};
@@ -205,12 +205,14 @@ impl<'a> State<'a> {
         };
         let outer = self.pickle.dict(self.pickle.root).ok_or_else(nothing)?;
         let mut inner = Vec::new();
+        let mut seen = HashSet::new();
         for (key, value) in outer {
+            // One dictionary may stand under several keys, in a hostile file under very many.
+            let items = self.pickle.dict(*value);
+            if !items.is_some_and(|items| seen.insert(items.as_ptr())) {
+                continue;
+            }
             if let Some(items) = holds_tensors(*value) {
-                // Far more than a checkpoint has; a hostile one may repeat one dictionary without end.
-                if inner.len() == 64 {
-                    break;
-                }
                 inner.push((text(self.file, *key).unwrap_or_default(), items));
             }
         }

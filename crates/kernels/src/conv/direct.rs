@@ -129,7 +129,9 @@ pub(super) fn forward(
                     let last = (number + 1).min(per_row * height - 1);
                     let vectors = [number, last].map(place);
                     // The kernel's rows that reach into the input from one of the output's rows.
-                    let top = conv.padding[0].saturating_sub(vectors[1].0);
+                    let top = conv.padding[0]
+                        .saturating_sub(vectors[1].0)
+                        .min(kernel_height);
                     let bottom = (conv.padding[0] + conv.input[1]).saturating_sub(vectors[0].0);
                     let bottom = bottom.min(kernel_height).max(top);
                     tile.first = top * kernel_width;

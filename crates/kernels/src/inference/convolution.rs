@@ -100,7 +100,6 @@ struct Block {
 struct Piece {
     group: usize,
     rows: Range<usize>,
-    weights: usize,
     packed: Packed,
 }
 
@@ -230,14 +229,8 @@ impl Convolution {
                     Method::Fours => Packed::Fours(Groups::new(&columns, rows.clone(), &cut)),
                     Method::Dense => Packed::Dense(Dense::new(&columns, rows.clone(), &cut)),
                 };
-                let kept = |row| {
-                    (0..columns.len())
-                        .filter(|c| columns.value(row, *c) != 0.0)
-                        .count()
-                };
                 pieces.push(Piece {
                     group,
-                    weights: rows.clone().map(kept).sum(),
                     rows: first + rows.start..first + rows.end,
                     packed,
                 });
@@ -276,11 +269,6 @@ impl Convolution {
     /// Vectors of one output channel.
     pub fn vectors(&self) -> usize {
         self.input.vectors()
-    }
-
-    /// Multiply-accumulates of one image with the weights that are not zero.
-    pub fn nonzeros(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.weights).sum()
     }
 
     /// The pieces that part `part` of `parts` computes.
@@ -606,8 +594,6 @@ mod tests {
                             let convolution =
                                 Convolution::new(window.kernel, &weights, &layout, choice, parts);
                             assert_eq!(convolution.vectors(), to.vectors());
-                            let kept = values.iter().filter(|value| **value != 0.0).count();
-                            assert_eq!(convolution.nonzeros(), kept);
                             let mut output = vec![f32::NAN; to.len()];
                             let mut scratch = Aligned::new(convolution.scratch_len());
                             scratch.as_mut_slice().fill(f32::NAN);

@@ -101,7 +101,7 @@ unsafe fn kernel<V: InferenceVector, const N: usize, const STRIDE: usize>(
                         false => V::load(to),
                     };
                     let sum = start.add(*sum);
-                    let sum = if relu { sum.max(V::splat(0.0)) } else { sum };
+                    let sum = if relu { sum.relu() } else { sum };
                     sum.store(to);
                 }
             }

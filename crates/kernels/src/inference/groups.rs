@@ -181,7 +181,7 @@ unsafe fn kernel<V: InferenceVector, const N: usize, const STRIDE: usize>(
                     continue;
                 }
                 for (i, sum) in sums.iter().enumerate() {
-                    let sum = if relu { sum.max(V::splat(0.0)) } else { *sum };
+                    let sum = if relu { sum.relu() } else { *sum };
                     sum.store(output.add(row * call.output_stride + i * V::LANES));
                 }
             }

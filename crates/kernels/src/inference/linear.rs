@@ -86,7 +86,6 @@ pub struct Linear {
     columns: usize,
     bias: Vec<f32>,
     relu: bool,
-    nonzeros: usize,
     values: Values,
 }
 
@@ -130,7 +129,6 @@ impl Linear {
             columns,
             bias: bias.to_vec(),
             relu,
-            nonzeros,
             values,
         }
     }
@@ -156,19 +154,6 @@ impl Linear {
     /// Inputs.
     pub fn columns(&self) -> usize {
         self.columns
-    }
-
-    /// Weights that are not zero.
-    pub fn nonzeros(&self) -> usize {
-        self.nonzeros
-    }
-
-    /// Bytes of the packed weights, all of which one product reads.
-    pub fn bytes(&self) -> usize {
-        match &self.values {
-            Values::Single(packed) => packed.bytes(),
-            Values::Int8(int8) => int8.bytes(),
-        }
     }
 
     /// Values that [`Self::run`] needs to itself.
@@ -286,12 +271,6 @@ impl<T: Copy + Default + PartialEq> Packed<T> {
     fn finish(&mut self) {
         self.values.extend([T::default(); PADDING]);
         self.near.extend([0; PADDING]);
-    }
-
-    fn bytes(&self) -> usize {
-        let columns = 2 * (self.places.len() + self.masks.len());
-        let permuted = self.near.len() + size_of::<permute::Step>() * self.steps.len();
-        size_of::<T>() * self.values.len() + columns + permuted
     }
 }
 

@@ -267,7 +267,7 @@ unsafe fn store<V: InferenceVector, const N: usize>(sums: [V; N], relu: bool, to
     for (i, sum) in sums.iter().enumerate() {
         // SAFETY: as promised by the caller.
         unsafe {
-            let sum = if relu { sum.max(V::splat(0.0)) } else { *sum };
+            let sum = if relu { sum.relu() } else { *sum };
             sum.store(to.add(i * V::LANES));
         }
     }

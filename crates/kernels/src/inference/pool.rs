@@ -45,7 +45,7 @@ impl Pool {
     /// Pools one channel: `input` and `output` start at it. The scratch is that of the channel before, or is empty.
     ///
     /// # Panics
-    /// If a slice is too short.
+    /// If a slice is too short, or the output has rows of which no part lies in the input.
     pub fn run(
         &self,
         from: &Plane,
@@ -57,6 +57,9 @@ impl Pool {
         assert!(input.len() >= from.shape[1] * from.pitch);
         assert!(output.len() >= to.shape[1] * to.pitch);
         assert!(scratch.len() >= self.scratch_len(from, to));
+        assert!(from.pitch.is_multiple_of(8) && to.pitch.is_multiple_of(8));
+        assert!(from.shape[2] <= from.pitch && to.shape[2] <= to.pitch);
+        assert!((0..to.shape[1]).all(|row| !self.window(0, row, from.shape[1]).is_empty()));
         let mut work = Work {
             pool: self,
             from,

@@ -443,7 +443,8 @@ impl Program {
     /// A program whose result lies at `output` after the last step.
     ///
     /// # Panics
-    /// If a step reads or writes outside of `memory` values, or writes what it reads.
+    /// If a step reads or writes outside of `memory` values, or writes what it reads, or makes a result of another size than there is
+    /// room for.
     pub fn new(steps: Vec<Step>, input: Region, output: Range<usize>, memory: usize) -> Self {
         assert!(input.range().end <= memory && output.end <= memory);
         for step in &steps {
@@ -456,9 +457,19 @@ impl Program {
                     "{from:?} overlaps {to:?}"
                 );
             }
-            if let Step::Linear { from, linear, to } = step {
-                assert_eq!(from.len(), linear.columns().next_multiple_of(GROUP));
-                assert_eq!(to.len(), linear.rows().next_multiple_of(GROUP));
+            match step {
+                Step::Linear { from, linear, to } => {
+                    assert_eq!(from.len(), linear.columns().next_multiple_of(GROUP));
+                    assert_eq!(to.len(), linear.rows().next_multiple_of(GROUP));
+                }
+                Step::Convolve { chain, to, .. } => {
+                    let convolutions = &chain.convolutions;
+                    let rows = convolutions.last().map(Convolution::rows);
+                    let vectors = convolutions.first().map(Convolution::vectors);
+                    assert_eq!(rows, Some(to.plane.shape[0]));
+                    assert_eq!(vectors, Some(to.plane.vectors()));
+                }
+                _ => {}
             }
         }
         let scratch = steps.iter().map(Step::scratch_len).max().unwrap_or(0);

@@ -173,7 +173,7 @@ unsafe fn kernel<V: InferenceVector, const SETS: usize, const N: usize, const ST
                 }
                 if last && call.relu {
                     for sum in &mut sums {
-                        *sum = sum.max(V::splat(0.0));
+                        *sum = sum.relu();
                     }
                 }
                 for (i, sum) in sums.iter().enumerate() {

@@ -280,3 +280,48 @@ fn wrong_inputs_and_weights_are_refused() {
     );
     assert!(matches!(missing, Err(RuntimeError::Tensors(_))));
 }
+
+#[test]
+fn a_small_file_that_asks_for_much_memory_is_refused() {
+    for layers in [
+        // An activation of 160 GB.
+        "type = \"conv\"\nout = 1\nkernel = 1\npadding = 100000",
+        // Rows of scratch of 256 GB.
+        "type = \"maxpool\"\nkernel = 1\nstride = [1, 1048576]",
+    ] {
+        let text = format!(
+            "name = \"huge\"\ninput = [1, 65536, 1]\n[[layers]]\nname = \"one\"\n{layers}\n[[layers]]\nname = \"all\"\ntype = \"globalpool\"\n"
+        );
+        let network = Network::from_toml(&text).expect("the network is right");
+        let tensors = weights(&network, 1.0, 1);
+        let options = Options::default();
+        let refused = Model::new(&network, &tensors, Preprocess::default(), &options);
+        assert!(
+            matches!(refused, Err(RuntimeError::Memory { .. })),
+            "{layers}"
+        );
+    }
+}
+
+#[test]
+fn a_batch_normalization_that_makes_no_numbers_is_refused() {
+    let text = "name = \"n\"\ninput = [1, 8, 8]\n[[layers]]\nname = \"conv\"\ntype = \"conv\"\nout = 2\nkernel = 3\n[[layers]]\nname = \"bn\"\ntype = \"batchnorm\"\n";
+    let network = Network::from_toml(text).expect("the network is right");
+    let mut tensors = weights(&network, 1.0, 1);
+    tensors.get_mut("bn.running_var").expect("it is there").data[1] = -2.0;
+    let options = Options::default();
+    let refused = Model::new(&network, &tensors, Preprocess::default(), &options);
+    assert!(matches!(refused, Err(RuntimeError::NotFinite(name)) if name == "conv"));
+}
+
+#[test]
+fn a_value_that_is_no_number_is_not_hidden() {
+    let text = "name = \"n\"\ninput = [1, 8, 8]\n[[layers]]\nname = \"conv\"\ntype = \"conv\"\nout = 4\nkernel = 3\npadding = 1\n[[layers]]\nname = \"relu\"\ntype = \"relu\"\n";
+    let network = Network::from_toml(text).expect("the network is right");
+    for density in [1.0, 0.3] {
+        let tensors = weights(&network, density, 1);
+        let ready = model(&network, &tensors, Options::default());
+        let results = ready.run(&[f32::NAN; 64]).expect("one image");
+        assert!(results.iter().any(|value| value.is_nan()));
+    }
+}

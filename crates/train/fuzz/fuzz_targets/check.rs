@@ -66,7 +66,7 @@ pub fn run() -> (Resolved, CpuEngine) {
     let recipe = Recipe::from_toml(&text, &[]).unwrap();
     let resolved = Resolved::new(recipe, 8).unwrap();
     let weights = initialize(&resolved.graph, resolved.recipe.train.init, 0);
-    let settings = resolved.engine_settings(1).unwrap();
+    let settings = resolved.engine_settings(1);
     let engine = CpuEngine::new(resolved.graph.clone(), settings, weights);
     (resolved, engine)
 }

@@ -114,8 +114,17 @@ impl Recipe {
         toml::to_string_pretty(self).expect("a recipe holds nothing that TOML cannot express")
     }
 
-    /// The network that the recipe names.
+    /// The network of the run: that of [`Self::whole_network`], for method `small_dense` made thinner.
     pub fn network(&self) -> Result<Network, RecipeError> {
+        let network = self.whole_network()?;
+        match self.sparsity.method {
+            Method::SmallDense => thinner(&network, &self.sparsity),
+            _ => Ok(network),
+        }
+    }
+
+    /// The network that the recipe names.
+    pub fn whole_network(&self) -> Result<Network, RecipeError> {
         let mut network = match (&self.network.name, &self.network.file) {
             (Some(name), None) => Network::load(name)?,
             (None, Some(file)) => Network::load(&file.to_string_lossy())?,
@@ -148,9 +157,6 @@ impl Recipe {
                 layer.init.weight = None;
             }
         }
-        if self.sparsity.method == Method::SmallDense {
-            network = thinner(&network, &self.sparsity)?;
-        }
         Ok(network)
     }
 
@@ -166,13 +172,15 @@ impl Recipe {
     }
 
     /// SHA-256 over every setting but name and seed, over the network itself and over the weights that it starts from,
-    /// in hexadecimal. Where data and files lie does not matter.
+    /// in hexadecimal. Where data and files lie does not matter, but for pictures of the user's own, which are known by their
+    /// place alone.
     pub fn settings_hash(&self, network: &Network) -> String {
         let mut settings = self.clone();
         settings.name = String::new();
         settings.seed = 0;
         settings.network = NetworkSettings::default();
-        settings.data.path = None;
+        settings.data.path = (self.data.path.as_deref())
+            .map(|path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf()));
         // JSON of a struct has its fields in a fixed order, whatever the order of the user's file.
         let settings = serde_json::to_string(&settings).expect("a recipe is plain data");
         let mut hasher = Sha256::new();
@@ -234,4 +242,23 @@ impl Recipe {
 /// A message without line breaks.
 pub(crate) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_pictures_are_known_by_their_place_and_nothing_else_is() {
+        let hash = |path: &str| {
+            let text = format!(
+                "name = 'a'\ndata = {{ name = 'folder', path = '{path}' }}\nnetwork = {{ name = 'lenet5' }}\ntrain = {{}}\nsparsity = {{}}"
+            );
+            let recipe = Recipe::from_toml(&text, &[]).unwrap();
+            recipe.settings_hash(&recipe.network().unwrap())
+        };
+        assert_eq!(hash("src"), hash("src/../src"));
+        assert_ne!(hash("src"), hash("tests"));
+        assert_ne!(hash("nowhere"), hash("elsewhere"));
+    }
 }

@@ -282,7 +282,48 @@ impl TrainSettings {
                 reason: "needs a momentum above 0".into(),
             });
         }
-        Ok(())
+        self.refuse_unused()
+    }
+
+    /// A key that does nothing with the others was meant to do something.
+    fn refuse_unused(&self) -> Result<(), RecipeError> {
+        let [multi_step, step] =
+            [ScheduleKind::MultiStep, ScheduleKind::Step].map(|schedule| self.schedule == schedule);
+        let never = self.lr_every == Self::default().lr_every;
+        let refused = [
+            (
+                self.nesterov && self.optimizer == OptimizerKind::Adamw,
+                "nesterov",
+                "is a form of SGD; set it to false or use another optimizer",
+            ),
+            (
+                multi_step && self.lr_at.is_empty(),
+                "lr_at",
+                "is empty, so the rate would never fall; say when, as [\"50%\", \"75%\"]",
+            ),
+            (
+                !multi_step && !self.lr_at.is_empty(),
+                "lr_at",
+                "is of schedule \"multi-step\" alone; set it to []",
+            ),
+            (
+                step && never,
+                "lr_every",
+                "is the whole run, so the rate would never fall; say how often, as \"30%\"",
+            ),
+            (
+                !step && !never,
+                "lr_every",
+                "is of schedule \"step\" alone; leave it out",
+            ),
+        ];
+        match refused.into_iter().find(|(refused, ..)| *refused) {
+            None => Ok(()),
+            Some((_, key, reason)) => Err(RecipeError::Value {
+                key: format!("train.{key}"),
+                reason: reason.into(),
+            }),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 use skinny_data::{Batch, Dataset, Loader, LoaderOptions};
 use skinny_network::Role;
-use skinny_sparsity::{Structure, matches, project};
+use skinny_sparsity::{Structure, project};
 
 use crate::engine::{Engine, Examples, Outcome, Section};
 use crate::material::Material;
@@ -143,7 +143,12 @@ impl Sensitivity {
                 if stop.load(Ordering::Relaxed) {
                     return Err(TrainError::Stopped);
                 }
-                let k = recipe.sparsity.structure.resolve_k(&layer.shape, density);
+                // Of a small layer one weight stays, whatever the density.
+                let k = recipe
+                    .sparsity
+                    .structure
+                    .resolve_k(&layer.shape, density)
+                    .max(1);
                 let outcome = bench.thresholded_to(index, &layer, k, recipe.sparsity.structure)?;
                 let point = SensitivityPoint {
                     density: k as f64 / layer.weights() as f64,
@@ -233,7 +238,7 @@ impl<'a> Bench<'a> {
 
     /// Parameters that the recipe may threshold.
     fn thresholded(&self, recipe: &Recipe) -> Vec<usize> {
-        let exempt = |name: &str| recipe.sparsity.keep_dense.iter().any(|p| matches(p, name));
+        let exempt = |name: &str| recipe.sparsity.keeps_dense(name);
         let parameters = self.engine.graph().parameters.iter().enumerate();
         parameters
             .filter(|(_, parameter)| parameter.role.thresholded() && !exempt(&parameter.name))

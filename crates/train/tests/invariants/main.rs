@@ -177,7 +177,7 @@ fn engine(resolved: &Resolved, threads: usize) -> CpuEngine {
     let recipe = &resolved.recipe;
     CpuEngine::new(
         resolved.graph.clone(),
-        resolved.engine_settings(threads).unwrap(),
+        resolved.engine_settings(threads),
         initialize(&resolved.graph, recipe.train.init, recipe.seed),
     )
 }

@@ -35,6 +35,8 @@ struct Watched {
     /// The gradients that were asked for since the last step, of each thresholded parameter.
     gradients: Vec<Vec<f32>>,
     regrown: usize,
+    /// Slots of all parameters after the last step.
+    all_slots: Vec<Vec<Vec<f32>>>,
 }
 
 impl Watched {
@@ -63,7 +65,7 @@ impl Watched {
     }
 
     /// Whatever happened to a parameter since the last step is a flip that follows the policy, or nothing.
-    fn check_flip(&mut self, parameter: usize, position: usize) {
+    fn check_flip(&mut self, parameter: usize, position: usize, all_start_anew: bool) {
         let (weights, slots) = (
             self.read(Section::Weights, parameter),
             self.slots(parameter),
@@ -97,8 +99,7 @@ impl Watched {
                     },
                 }
                 for (slot, was) in slots.iter().zip(&before.slots) {
-                    let zeroed = (policy.slots_at_reactivation == SlotsAtReactivation::ZeroAll
-                        && reactivates)
+                    let zeroed = all_start_anew
                         || match (before.kept[index], kept[index]) {
                             (true, false) => policy.slots_at_threshold == SlotsAtThreshold::Zero,
                             (false, true) => {
@@ -109,6 +110,26 @@ impl Watched {
                     let expected = if zeroed { 0.0 } else { was[index] };
                     assert_eq!(slot[index].to_bits(), f32::to_bits(expected));
                 }
+            }
+        }
+    }
+
+    /// Whether all optimizer slots are to be zero at a step: at a re-activation under `zero_all`.
+    fn all_start_anew(&self, step: usize) -> bool {
+        self.policy.slots_at_reactivation == SlotsAtReactivation::ZeroAll
+            && self.resolved.plan.edge(step) == Some(Edge::Reactivate)
+    }
+
+    /// The slots of biases and of normalizations start anew with all others, or are as they were.
+    fn check_other_slots(&self, step: usize) {
+        let zeroed = self.all_start_anew(step);
+        for (parameter, before) in self.all_slots.iter().enumerate() {
+            let after = self.slots(parameter);
+            if zeroed {
+                let mut values = after.iter().flatten();
+                assert!(values.all(|value| value.to_bits() == 0), "step {step}");
+            } else if !self.resolved.thresholded.contains(&parameter) {
+                assert_eq!(&after, before, "step {step}");
             }
         }
     }
@@ -180,8 +201,9 @@ impl Watched {
 impl Engine for Watched {
     fn train_step(&mut self, examples: Examples<'_>, lr: f32, step: u64) -> Outcome {
         let thresholded = self.resolved.thresholded.clone();
+        self.check_other_slots(step as usize);
         for (position, &parameter) in thresholded.iter().enumerate() {
-            self.check_flip(parameter, position);
+            self.check_flip(parameter, position, self.all_start_anew(step as usize));
             if let Some(Edge::Regrow { fraction }) = self.resolved.plan.edge(step as usize) {
                 self.check_regrowth(parameter, position, fraction);
             }
@@ -204,6 +226,8 @@ impl Engine for Watched {
             let before = &mut self.before[position];
             (before.weights, before.slots, before.kept) = (weights, slots, kept);
         }
+        let parameters = 0..self.resolved.graph.parameters.len();
+        self.all_slots = parameters.map(|parameter| self.slots(parameter)).collect();
         outcome
     }
 
@@ -261,7 +285,7 @@ fn watch(network: &str, train: &str, sparsity: &str) -> (usize, usize) {
     let mut watched = Watched {
         engine: CpuEngine::new(
             resolved.graph.clone(),
-            resolved.engine_settings(2).unwrap(),
+            resolved.engine_settings(2),
             initialize(&resolved.graph, recipe.train.init, recipe.seed),
         ),
         policy: recipe.sparsity.policy(),
@@ -271,6 +295,7 @@ fn watch(network: &str, train: &str, sparsity: &str) -> (usize, usize) {
         reactivations: 0,
         gradients: Vec::new(),
         regrown: 0,
+        all_slots: Vec::new(),
     };
     let folder = RunFolder::create(Some(&place.path("run")), &resolved).unwrap();
     Trainer::start(&resolved, &material, &mut watched, &folder)
@@ -347,6 +372,29 @@ fn a_penalty_draws_weights_to_zero_until_the_threshold() {
 }
 
 #[test]
+fn a_penalty_leaves_alone_what_is_kept_dense_or_does_not_train() {
+    let place = Place::new();
+    let factors = "lr = 0.05, factors = { 'fc1.weight' = { lr = 0.0 } }";
+    // Strong enough to make everything that it reaches zero.
+    let sparsity = "method = 'l1', density = 0.5, l1 = 1.0, keep_dense = ['conv1.*']";
+    let recipe = place.recipe("plain", factors, sparsity);
+    place.run(&recipe, "run", 1);
+    let weights = RunFolder::open(&place.path("run"))
+        .and_then(|folder| folder.unpacked("last"))
+        .unwrap();
+    let zeros = |name: &str| {
+        let values = &weights.tensors.get(name).unwrap().data;
+        values.iter().filter(|value| **value == 0.0).count() as f64 / values.len() as f64
+    };
+    assert_eq!(zeros("conv1.weight"), 0.0);
+    assert!(
+        (zeros("fc1.weight") - 0.5).abs() < 0.2,
+        "only the threshold"
+    );
+    assert!(zeros("fc2.weight") > 0.4);
+}
+
+#[test]
 fn a_small_dense_network_has_as_many_parameters_as_the_sparse_one() {
     let place = Place::new();
     for network in ["plain", "normed"] {
@@ -362,6 +410,17 @@ fn a_small_dense_network_has_as_many_parameters_as_the_sparse_one() {
         assert_eq!((small.density, small.parameters), (1.0, small.nonzeros));
         assert!(small.parameters <= sparse.nonzeros);
         assert!(small.parameters as f64 > 0.7 * sparse.nonzeros as f64);
+        // The folder describes the network that was trained, not one that is thinner still.
+        let folder = RunFolder::open(&place.path(&format!("{network}-small"))).unwrap();
+        let read = folder.unpacked("last").unwrap();
+        let graph = read.network.graph().unwrap();
+        read.tensors.check_against(&graph, true).unwrap();
+        let out = format!("{network}-interrupted");
+        let recipe = place.recipe(network, SGD, "method = 'small_dense', density = 0.3");
+        assert!(!place.run_until(&recipe, &out, 1, 11));
+        assert!(place.run_until(&recipe, &out, 1, usize::MAX));
+        let again = RunFolder::open(&place.path(&out)).unwrap();
+        assert_eq!(again.unpacked("last").unwrap().tensors, read.tensors);
     }
 }
 

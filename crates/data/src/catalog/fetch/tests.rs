@@ -210,7 +210,7 @@ fn sets_without_files_say_what_to_do_instead() {
         say("glyphs"),
         "data set \"glyphs\" has nothing to fetch: the program draws it; use it as it is"
     );
-    assert!(say("folder").contains("name their folder with --data DIR"));
+    assert!(say("folder").contains("name their folder with the key data.path"));
 }
 
 #[test]

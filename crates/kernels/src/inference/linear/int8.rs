@@ -57,10 +57,6 @@ impl Int8 {
         }
     }
 
-    pub fn bytes(&self) -> usize {
-        self.packed.bytes() + 8 * self.scales.len()
-    }
-
     /// Products of some rows with the input.
     ///
     /// # Safety

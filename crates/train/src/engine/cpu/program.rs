@@ -6,7 +6,7 @@
 
 use skinny_kernels::lrn::Lrn;
 use skinny_kernels::{Conv2d, Linear, Pool2d};
-use skinny_network::{Graph, Operation, Pool, Role, Source};
+use skinny_network::{Graph, Node, Operation, Pool, Role, Source};
 
 /// What one operation computes; parameters are indices into [`Graph::parameters`].
 #[derive(Clone, Debug, PartialEq)]
@@ -120,10 +120,23 @@ impl Program {
         let mut value_lengths = vec![length(graph.input)];
         let mut overwritable = vec![false];
         let mut steps: Vec<Step> = Vec::new();
+        // A flattened value is the same value, whoever reads it.
+        let passes =
+            |node: &Node| matches!(node.operation, Operation::Flatten | Operation::Softmax);
+        let origin = |mut source: Source| loop {
+            match source {
+                Source::Node(index) if passes(&graph.nodes[index]) => {
+                    source = graph.nodes[index].inputs[0];
+                }
+                other => return other,
+            }
+        };
         let mut consumers = vec![0usize; graph.nodes.len()];
-        for source in graph.nodes.iter().flat_map(|node| &node.inputs) {
-            if let Source::Node(index) = source {
-                consumers[*index] += 1;
+        for node in graph.nodes.iter().filter(|node| !passes(node)) {
+            for source in &node.inputs {
+                if let Source::Node(index) = origin(*source) {
+                    consumers[index] += 1;
+                }
             }
         }
         for (index, node) in graph.nodes.iter().enumerate() {
@@ -136,7 +149,7 @@ impl Program {
                 })
                 .collect();
             let sole_consumer =
-                matches!(node.inputs[0], Source::Node(index) if consumers[index] == 1);
+                matches!(origin(node.inputs[0]), Source::Node(index) if consumers[index] == 1);
             let parameter = |role: Role| {
                 node.parameters
                     .clone()
@@ -477,6 +490,33 @@ mod tests {
         assert_eq!(count(|step| step.relu), 9);
         // The last one of each of the three blocks is read by a pool.
         assert_eq!(count(|step| step.finishes_relu), 6);
+    }
+
+    #[test]
+    fn a_value_that_others_read_too_is_not_rectified_where_it_lies() {
+        let text = r#"
+            name = "n"
+            input = [1, 4, 4]
+            layers = [
+                { name = "conv", type = "conv", out = 2, kernel = 3 },
+                { name = "flat", type = "flatten" },
+                { name = "relu", type = "relu" },
+                { name = "fc1", type = "linear", out = 3 },
+                { name = "pool", type = "globalpool", inputs = ["conv"] },
+                { name = "fc2", type = "linear", out = 3 },
+                { name = "sum", type = "add", inputs = ["fc1", "fc2"] },
+            ]
+        "#;
+        let graph = |text: &str| Network::from_toml(text).unwrap().graph().unwrap();
+        let program = Program::compile(&graph(text));
+        assert!(program.steps.iter().all(|step| !step.relu));
+        let alone = text.replace(
+            "pool\", type = \"globalpool\", inputs = [\"conv\"]",
+            "pool\", type = \"globalpool\", inputs = [\"relu\"]",
+        );
+        assert_ne!(alone, text);
+        let program = Program::compile(&graph(&alone));
+        assert!(program.steps.iter().any(|step| step.relu));
     }
 
     #[test]
