@@ -12,6 +12,7 @@ use skinny::train::{Job, JobOptions, Recipe, RunFolder, Summary, TrainError, Twi
 use crate::arguments::{Device, Seeds, TrainArguments};
 use crate::commands::env::{environment, threads};
 use crate::commands::latency::Latency;
+use crate::compare::statistics::Sample;
 use crate::failure::Failure;
 use crate::output::{Output, bytes, note, percent, table, thousands};
 use crate::progress::Display;
@@ -443,17 +444,13 @@ fn over_seeds(runs: &[Summary]) -> String {
 
 /// Mean ± standard deviation (of a sample, n − 1) of fractions, in percent.
 fn spread(values: &[f64]) -> String {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    if values.len() < 2 {
-        return format!("{:.2} %", 100.0 * mean);
+    match Sample::of(values) {
+        None => "–".into(),
+        Some(Sample { mean, sd: None, .. }) => percent(mean),
+        Some(Sample {
+            mean, sd: Some(sd), ..
+        }) => format!("{:.3} ± {:.3} %", 100.0 * mean, 100.0 * sd),
     }
-    let variance = values
-        .iter()
-        .map(|value| (value - mean).powi(2))
-        .sum::<f64>()
-        / (n - 1.0);
-    format!("{:.3} ± {:.3} %", 100.0 * mean, 100.0 * variance.sqrt())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::gemm::copy_short;
+
 /// Floats of a cache line.
 pub(super) const LINE: usize = 16;
 
@@ -284,7 +286,7 @@ multiversion! {
                 let to = &mut scratch[row * padded + before..][..width];
                 let from = &from[left..];
                 match stride_x {
-                    1 => copy(&from[..width], to),
+                    1 => copy_short(&from[..width], to),
                     2 => every::<2>(from, to),
                     4 => every::<4>(from, to),
                     _ => {
@@ -341,17 +343,5 @@ fn every<const STRIDE: usize>(from: &[f32], to: &mut [f32]) {
     let values = whole.iter().map(|values| values[0]).chain(last);
     for (to, value) in to.iter_mut().zip(values) {
         *to = value;
-    }
-}
-
-/// Copies short rows without a call.
-#[inline(always)]
-fn copy(from: &[f32], to: &mut [f32]) {
-    let ((from, from_rest), (to, to_rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
-    for (from, to) in from.iter().zip(to) {
-        *to = *from;
-    }
-    for (from, to) in from_rest.iter().zip(to_rest) {
-        *to = *from;
     }
 }
