@@ -10,4 +10,4 @@
 #SBATCH --time=12:00:00
 #SBATCH --signal=B:TERM@60
 # Slurm tells the task its number and how many there are; the signal lets runs save their state in time.
-exec skinny sweep "$1" --out "$2" --data "${SKINNY_DATA:-$HOME/data}" --jobs "$SLURM_CPUS_PER_TASK" --threads 1
+exec skinny sweep "$1" --out "$2" --jobs "$SLURM_CPUS_PER_TASK" --threads 1

@@ -11,6 +11,7 @@ What is read back is compared with what was written, for every form that keeps t
 import argparse
 import gzip
 import json
+import os
 import subprocess
 import tempfile
 import zipfile
@@ -107,7 +108,7 @@ def main():
     parser.add_argument("name")
     parser.add_argument("source")
     parser.add_argument("--random", type=float)
-    parser.add_argument("--skinny", default="target/release/skinny")
+    parser.add_argument("--skinny", default=os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release", "skinny"))
     parser.add_argument("--verify", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -14,6 +14,7 @@ random with random masks, but those of --lenet5. Needs a built skinny (`cargo bu
 import argparse
 import json
 import os
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -40,6 +41,7 @@ LAYERS = {
     "resnet20-layers": ("resnet20", "0.25,0.1"),
     "alexnet-layers": ("alexnet", "0.25,0.1"),
 }
+INSTRUCTIONS = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "SSE2 or NEON"}
 NAMES = {"alexnet-fc": "AlexNet fc6–fc8", "alexnet-fc-int8": "AlexNet fc6–fc8, ours int8", "lenet5": "LeNet-5, 10x by IHT"}
 END = "<!-- the end of what scripts/compare_inference_speed.py writes -->"
 
@@ -96,7 +98,17 @@ def both(result):
     return f"{result['latency_ms_median']:.3g}, {result['latency_ms_min']:.3g}"
 
 
+def peaks(measurements):
+    """GFLOP/s by threads: the median of all that were measured, for one alone may be of a bad moment."""
+    found = [result for result in measurements.values() if "peak_gflops" in result]
+    return {
+        threads: statistics.median(result["peak_gflops"] for result in found if result["threads"] == threads)
+        for threads in sorted({result["threads"] for result in found})
+    }
+
+
 def speed_rows(measurements):
+    peak = peaks(measurements)
     order = [(case, density, threads) for case in CASES for threads in (1, 2) for density in (1, 0.5, 0.25, 0.1, 0.05)]
     for case, density, threads in order:
         result = measurements.get(f"{case} {float(density)} {threads}")
@@ -106,7 +118,7 @@ def speed_rows(measurements):
             yield [
                 NAMES.get(case, str(CASES[case][0])), f"{density:g}", str(result["batch"]), str(threads), both(result),
                 peer.removeprefix("onnxruntime-"), both(other), f"{other['ratio_median']:.2f}", f"{other['ratio_min']:.2f}",
-                f"{100 * result['peak_fraction']:.0f} %", f"{result['load_ms']:.0f}", f"{result['peak_rss_bytes'] / 1e6:.0f}",
+                f"{100 * result['gflops_real'] / peak[threads]:.0f} %", f"{result['load_ms']:.0f}", f"{result['peak_rss_bytes'] / 1e6:.0f}",
             ]
 
 
@@ -130,9 +142,9 @@ def layer_rows(measurements, case):
 
 def page(measurements, machine):
     version = next((peer["version"] for m in measurements.values() for peer in m.get("peers", {}).values()), "?")
-    peak = {m["threads"]: m["peak_gflops"] for m in measurements.values() if "peak_gflops" in m}
+    peak = peaks(measurements)
     parts = [
-        "# The runtime beside ONNX Runtime",
+        f"# The runtime beside ONNX Runtime, with {INSTRUCTIONS.get(machine['instructions'], machine['instructions'])}",
         f"{machine['processor']}, {machine['cores']} cores, instructions {machine['instructions']}; ONNX Runtime {version}, which uses what the processor has; "
         "multiply-adds in registers reach " + ", ".join(f"{peak[n]:.0f} GFLOP/s on {n} thread{'s' if n > 1 else ''}" for n in sorted(peak)) + ".",
         "Median and least milliseconds of a run of the whole network, both programs in turn with pauses, on the same weights: random ones with random masks "
@@ -160,7 +172,8 @@ def main():
     parser.add_argument("--seconds", default="3", help="of each line of the table")
     parser.add_argument("--lenet5", help="a run folder or .skinny file, for the case lenet5")
     parser.add_argument("--venv", type=Path, default=Path.home() / ".cache" / "skinny" / "peers")
-    parser.add_argument("--skinny", type=Path, default=ROOT / "target" / "release" / "skinny")
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    parser.add_argument("--skinny", type=Path, default=target / "release" / "skinny")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -168,13 +181,15 @@ def main():
     kept = json.loads(path.read_text()) if path.exists() else {}
     environment = json.loads(subprocess.run([arguments.skinny, "--json", "env"], capture_output=True, text=True, check=True).stdout)
     machine = {key: environment[key] for key in ("processor", "cores", "instructions")}
-    measurements = kept.get("measurements", {}) if kept.get("machine") == machine else {}
+    if kept and kept["machine"] != machine:
+        raise SystemExit(f"{path} holds measurements of another machine, {kept['machine']}; choose another --out")
+    measurements = kept.get("measurements", {})
     for case in filter(None, arguments.cases.split(",")):
         measured = measure_layers(arguments, case, arguments.density) if case in LAYERS else measure(
             arguments, case, arguments.density, arguments.threads)
         for key, result in measured:
             measurements[key] = result
-    path.write_text(json.dumps({"machine": machine, "measurements": measurements}, indent=1) + "\n")
+        path.write_text(json.dumps({"machine": machine, "measurements": measurements}, indent=1) + "\n")
     readme = arguments.out / "README.md"
     # What somebody has written below stays.
     after = readme.read_text().partition(END)[2] if readme.exists() else ""

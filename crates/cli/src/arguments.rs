@@ -18,13 +18,13 @@ pub use exchange::*;
 pub use studies::*;
 pub use train::*;
 
-/// Train convolutional networks that are a fraction of the size and at least as accurate.
+/// Train convolutional networks that are a fraction of the size and hardly less accurate.
 #[derive(Debug, Parser)]
 #[command(
     name = "skinny",
     version,
     about,
-    long_about = "Train convolutional networks that are a fraction of the size and at least as accurate, by iterative hard \
+    long_about = "Train convolutional networks that are a fraction of the size and hardly less accurate, by iterative hard \
                   thresholding: phases in which only the k largest weights of each layer live, in turn with phases in \
                   which all of them train.",
     after_help = "Start with `skinny train`: a two-minute job on data that the program draws itself.",

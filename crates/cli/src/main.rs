@@ -19,6 +19,14 @@ use failure::Failure;
 use output::{Output, note};
 
 fn main() -> ExitCode {
+    // Paths are told in JSON, which has nothing else than Unicode.
+    if let Some(argument) = std::env::args_os().find(|argument| argument.to_str().is_none()) {
+        note!(
+            "skinny: {} is not UTF-8; rename the file",
+            argument.to_string_lossy()
+        );
+        return ExitCode::from(2);
+    }
     let arguments = Arguments::parse();
     // What the libraries have to say, e.g. that files of a folder were passed over.
     tracing_subscriber::fmt()

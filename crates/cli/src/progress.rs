@@ -57,8 +57,14 @@ impl Display {
                 images_per_second,
                 ..
             } => {
+                let resumed = self.first_step.is_none();
                 self.first_step.get_or_insert(step - 1);
                 if let Some(bar) = &self.bar {
+                    if resumed {
+                        // What was done before says nothing about the speed.
+                        bar.set_position(step as u64 - 1);
+                        bar.reset_eta();
+                    }
                     bar.set_position(step as u64);
                     bar.set_message(format!("loss {loss:.3}, {images_per_second:.0} images/s"));
                 }

@@ -67,7 +67,7 @@ pub struct Parameter {
     pub node: usize,
     /// Values that one output of its layer sums over (a bias has its layer's).
     pub fan_in: usize,
-    /// Outputs that one input of its layer goes to, as PyTorch counts: out channels per group × kernel.
+    /// Outputs that one input of its layer goes to: out channels per group × kernel.
     pub fan_out: usize,
     /// Factor of the learning rate.
     pub lr: f32,

@@ -307,7 +307,7 @@ fn factors_and_initialization_are_those_of_the_original_networks() {
             );
         }
     }
-    for name in ["alexnet", "caffenet"] {
+    for (name, bias) in [("alexnet", 0.1), ("caffenet", 1.0)] {
         let graph = Network::load(name).unwrap().graph().unwrap();
         for parameter in &graph.parameters {
             let layer = parameter.name.split('.').next().unwrap();
@@ -325,7 +325,7 @@ fn factors_and_initialization_are_those_of_the_original_networks() {
                 ),
                 _ => {
                     let value = if ["conv2", "conv4", "conv5", "fc6", "fc7"].contains(&layer) {
-                        0.1
+                        bias
                     } else {
                         0.0
                     };

@@ -1,4 +1,4 @@
-//! Train convolutional networks that are a fraction of the size and at least as accurate, by iterative hard
+//! Train convolutional networks that are a fraction of the size and hardly less accurate, by iterative hard
 //! thresholding: this crate is the stable front of the workspace.
 //!
 //! | module | what it has |

@@ -44,7 +44,7 @@ pub use init::initialize;
 pub use job::{Job, JobOptions};
 pub use material::Material;
 pub use optimizer::{Optimizer, OptimizerKind};
-pub use outcome::{Mistake, Predictions};
+pub use outcome::{Mistake, Predictions, csv_field};
 pub use progress::{Best, CSV_HEADER, EpochRow, Progress};
 pub use recipe::{
     BUILT_IN, BuiltIn, DataSettings, FactorSettings, NetworkSettings, Normalize, PhaseRates,

@@ -53,6 +53,7 @@ impl Material {
             mut train,
             mut test,
         } = load(&settings.name, roots, &options)?;
+        check_output(graph)?;
         if train.shape != graph.input || train.classes != graph.output[0] {
             return Err(TrainError::Mismatch {
                 data: settings.name.clone(),
@@ -89,6 +90,21 @@ impl Material {
             preprocess,
             augment: augmentation(&settings.augment)?,
         })
+    }
+}
+
+/// Refuses a network that does not end in one value per class.
+pub fn check_output(graph: &Graph) -> Result<(), RecipeError> {
+    match graph.classes() {
+        Some(_) => Ok(()),
+        None => Err(RecipeError::Value {
+            key: "network".into(),
+            reason: format!(
+                "the output of {} is {}, not one value per class; end it with a globalpool, or with flatten and linear",
+                graph.name,
+                shape_text(&graph.output)
+            ),
+        }),
     }
 }
 

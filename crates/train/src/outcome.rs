@@ -141,11 +141,11 @@ impl Predictions {
         let mut csv = String::from("label");
         for name in &self.label_names {
             csv.push(',');
-            csv.push_str(&quote(name));
+            csv.push_str(&csv_field(name));
         }
         csv.push('\n');
         for (name, row) in self.label_names.iter().zip(&self.confusion) {
-            csv.push_str(&quote(name));
+            csv.push_str(&csv_field(name));
             for count in row {
                 csv.push_str(&format!(",{count}"));
             }
@@ -156,7 +156,7 @@ impl Predictions {
 }
 
 /// A field of CSV (RFC 4180).
-fn quote(field: &str) -> String {
+pub fn csv_field(field: &str) -> String {
     if field.contains(['"', ',', '\n', '\r']) {
         return format!("\"{}\"", field.replace('"', "\"\""));
     }
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn fields_with_commas_and_quotes_are_quoted() {
-        assert_eq!(quote("cat"), "cat");
-        assert_eq!(quote("cat, \"big\""), "\"cat, \"\"big\"\"\"");
+        assert_eq!(csv_field("cat"), "cat");
+        assert_eq!(csv_field("cat, \"big\""), "\"cat, \"\"big\"\"\"");
     }
 }

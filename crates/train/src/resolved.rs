@@ -4,6 +4,7 @@ use skinny_network::{Graph, Network, Parameter, Role};
 use skinny_sparsity::{LayerShape, Phase, Plan, Timeline, matches};
 
 use crate::engine::{EngineSettings, Factors};
+use crate::material::check_output;
 use crate::recipe::Recipe;
 use crate::schedule::Schedule;
 use crate::{RecipeError, TrainError};
@@ -38,6 +39,7 @@ impl Resolved {
     pub fn new(mut recipe: Recipe, images: usize) -> Result<Resolved, TrainError> {
         let network = recipe.network()?;
         let graph = network.graph().map_err(RecipeError::from)?;
+        check_output(&graph)?;
         let batch = recipe.data.batch;
         // A last, smaller batch is left out, unless it is the only one.
         let steps_per_epoch = (images / batch).max(1);

@@ -14,7 +14,7 @@ use skinny_sparsity::Mask;
 
 use crate::engine::Engine;
 use crate::files;
-use crate::outcome::Predictions;
+use crate::outcome::{Predictions, csv_field};
 use crate::progress::{CSV_HEADER, Progress};
 use crate::resolved::Resolved;
 use crate::{Recipe, TrainError, whitening};
@@ -364,7 +364,7 @@ impl RunFolder {
             let _ = writeln!(
                 csv,
                 "{},{},{},{kept},{:.6},{nonzeros}",
-                parameter.name,
+                csv_field(&parameter.name),
                 shape.join("x"),
                 values.len(),
                 kept as f64 / values.len() as f64,

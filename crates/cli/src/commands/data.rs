@@ -114,6 +114,9 @@ fn fetch(
         } => {
             bar.set_length(all);
             bar.set_message(file.to_string());
+            // What was there before says nothing about the speed.
+            bar.set_position(from);
+            bar.reset_eta();
             note!(
                 "{file}: {} from {url}{}",
                 bytes(all),

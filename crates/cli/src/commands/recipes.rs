@@ -19,11 +19,17 @@ pub fn recipes(name: Option<&str>, output: Output) -> Result<(), Failure> {
             output.text(text.trim_end())
         }
         None => {
+            let longest = BUILT_IN.iter().map(|built_in| built_in.name.len()).max();
+            let width = longest.unwrap_or(0) + 2;
             for built_in in BUILT_IN {
                 output.object(
                     &json!({ "name": built_in.name, "description": built_in.description() }),
                 )?;
-                output.text(&format!("{:<26}{}", built_in.name, built_in.description()))?;
+                output.text(&format!(
+                    "{:<width$}{}",
+                    built_in.name,
+                    built_in.description()
+                ))?;
             }
             Ok(())
         }

@@ -10,7 +10,7 @@ use serde_json::json;
 use skinny::data::DataRoots;
 use skinny::sparsity::{Budget, LayerShape, Method, SparsitySettings, resolve};
 use skinny::train::{
-    DENSITIES, Engine, LayerSensitivity, Recipe, Sensitivity, SensitivityStep, Trained,
+    DENSITIES, Engine, LayerSensitivity, Recipe, Sensitivity, SensitivityStep, Trained, csv_field,
 };
 
 use crate::arguments::SensitivityArguments;
@@ -234,15 +234,15 @@ fn courses(found: &Sensitivity) -> String {
 fn csv(found: &Sensitivity) -> String {
     let mut text = String::from("layer,weights,density,k,error,loss\n");
     for layer in &found.layers {
-        let weights = layer.weights();
+        let (name, weights) = (csv_field(&layer.name), layer.weights());
         text.push_str(&format!(
-            "{},{weights},1,{weights},{},{}\n",
-            layer.name, found.error, found.loss
+            "{name},{weights},1,{weights},{},{}\n",
+            found.error, found.loss
         ));
         for point in &layer.points {
             text.push_str(&format!(
-                "{},{weights},{},{},{},{}\n",
-                layer.name, point.density, point.k, point.error, point.loss
+                "{name},{weights},{},{},{},{}\n",
+                point.density, point.k, point.error, point.loss
             ));
         }
     }

@@ -167,6 +167,9 @@ fn shard(
     }
 }
 
+/// The file in the folder of a run that is finished.
+const SUMMARY: &str = "summary.json";
+
 /// How a run ended.
 type End = Result<Finished, Failure>;
 
@@ -213,25 +216,35 @@ impl Session<'_> {
                 Err(failure) if failure.code == 5 && self.stop.load(Ordering::Relaxed) => None,
                 end => Some(end),
             };
-            self.say(run, &end, runs.len(), begun);
+            self.say(runs, index, &end, begun);
             let mut ends = self.ends.lock().unwrap_or_else(|error| error.into_inner());
             ends[index] = end;
         }
     }
 
-    fn say(&self, run: &SweepRun, end: &Option<End>, all: usize, begun: Instant) {
-        let (done, trained) = {
+    fn say(&self, runs: &[&SweepRun], index: usize, end: &Option<End>, begun: Instant) {
+        let (run, all) = (runs[index], runs.len());
+        let was_there = |run: &SweepRun| {
+            let folder = self.out.join(&run.id);
+            [SUMMARY, FAILURE]
+                .iter()
+                .any(|file| folder.join(file).exists())
+        };
+        let (done, trained, left) = {
             let ends = self.ends.lock().unwrap_or_else(|error| error.into_inner());
+            let open = (0..all).filter(|other| *other != index && ends[*other].is_none());
+            let left = open.filter(|other| !was_there(runs[*other])).count();
             let ends = || ends.iter().chain([end]).flatten();
-            (ends().count(), ends().filter(|end| took_time(end)).count())
+            let trained = ends().filter(|end| took_time(end)).count();
+            (ends().count(), trained, left + usize::from(end.is_none()))
         };
         let took = begun.elapsed().as_secs_f64();
         // Runs that were there before say nothing about how long the others take.
         let left = match trained {
-            0 => format!("{} to do", all - done),
+            0 => format!("{left} to do"),
             _ => {
                 let each = self.begun.elapsed().as_secs_f64() / trained as f64;
-                format!("about {} left", duration(each * (all - done) as f64))
+                format!("about {} left", duration(each * left as f64))
             }
         };
         let (status, what) = match end {
@@ -266,7 +279,7 @@ fn list(runs: &[&SweepRun], out: &Path, output: Output) -> Result<(), Failure> {
     for run in runs {
         let path = out.join(&run.id);
         let state = match path {
-            ref path if path.join("summary.json").exists() => "finished",
+            ref path if path.join(SUMMARY).exists() => "finished",
             ref path if path.join(FAILURE).exists() => "failed",
             ref path if path.join("recipe.toml").exists() => "begun",
             _ => "to do",

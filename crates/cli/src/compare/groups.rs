@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::runs::Run;
-use super::statistics::{Difference, Sample};
+use super::statistics::{Difference, Sample, median};
 use crate::failure::Failure;
 use crate::output::percent;
 
@@ -229,7 +229,7 @@ fn density(run: &Run) -> f64 {
 fn outliers(runs: &[&Run], metric: Metric) -> Option<String> {
     let mut errors: Vec<f64> = runs.iter().filter_map(|run| metric.of(run)).collect();
     errors.sort_by(f64::total_cmp);
-    let median = *errors.get(errors.len() / 2)?;
+    let median = median(&errors)?;
     let far: Vec<String> = (errors.iter())
         .filter(|error| **error > (3.0 * median).max(median + 0.1))
         .map(|error| percent(*error))

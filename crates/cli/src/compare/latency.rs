@@ -7,6 +7,7 @@ use skinny::train::RunFolder;
 
 use super::groups::Group;
 use super::runs::Run;
+use super::statistics::median;
 
 /// Time of measuring for each group.
 const TIME: Duration = Duration::from_millis(400);
@@ -36,7 +37,7 @@ pub fn measure(runs: &[Run], groups: &mut [Group]) -> Vec<String> {
     }
     for (index, _, mut samples) in models {
         samples.sort_by(f64::total_cmp);
-        groups[index].milliseconds = samples.get(samples.len() / 2).map(|median| 1e3 * median);
+        groups[index].milliseconds = median(&samples).map(|median| 1e3 * median);
     }
     notes
 }

@@ -37,6 +37,13 @@ impl Sample {
     }
 }
 
+/// The median of sorted values; of an even number the mean of the two in the middle.
+pub fn median(sorted: &[f64]) -> Option<f64> {
+    let upper = *sorted.get(sorted.len() / 2)?;
+    let lower = sorted[(sorted.len() - 1) / 2];
+    Some((lower + upper) / 2.0)
+}
+
 /// What a difference from the baseline means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use skinny::train::csv_field;
 
 use super::groups::{Baseline, Group, Metric, NONE};
 use super::runs::{Missing, Run, TO_DO};
@@ -134,7 +135,7 @@ impl Comparison {
             rows.push(row);
         }
         let line = |row: &Vec<String>| -> String {
-            let fields: Vec<String> = row.iter().map(|field| quoted(field)).collect();
+            let fields: Vec<String> = row.iter().map(|field| csv_field(field)).collect();
             fields.join(",") + "\n"
         };
         rows.iter().map(line).collect()
@@ -269,14 +270,6 @@ pub fn milliseconds(value: f64) -> String {
 
 fn number(value: Option<f64>) -> String {
     value.map_or(String::new(), |value| value.to_string())
-}
-
-/// A field of CSV (RFC 4180).
-fn quoted(field: &str) -> String {
-    match field.contains(['"', ',', '\n', '\r']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field.to_string(),
-    }
 }
 
 /// A Markdown table whose columns are aligned; the first `left` of them to the left.

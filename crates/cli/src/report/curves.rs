@@ -39,33 +39,42 @@ pub fn of_runs(runs: &[Member<'_>]) -> Vec<Figure> {
     } else {
         " Shaded: the sparse phases, which all runs share."
     };
-    let overlay =
-        |slug, title, unit, from_zero, caption: &str, points: &dyn Fn(&Run) -> Vec<(f64, f64)>| {
-            let drawn = |member: &Member<'_>| Series {
-                name: member.label.clone(),
-                ink: member.ink,
-                dashed: member.dashed,
-                points: points(member.run),
-            };
-            let series: Vec<Series> = runs
-                .iter()
-                .map(drawn)
-                .filter(|series| !series.points.is_empty())
-                .collect();
-            let caption = format!("{caption}{shaded}");
-            draw(
-                Chart {
-                    slug,
-                    title,
-                    unit,
-                    from_zero,
-                    caption,
-                    x,
-                    bands: &bands,
-                },
-                &series,
-            )
+    let overlay = |slug,
+                   title: &str,
+                   unit,
+                   from_zero,
+                   caption: &str,
+                   points: &dyn Fn(&Run) -> Vec<(f64, f64)>| {
+        let drawn = |member: &Member<'_>| Series {
+            name: member.label.clone(),
+            ink: member.ink,
+            dashed: member.dashed,
+            points: points(member.run),
         };
+        let series: Vec<Series> = runs
+            .iter()
+            .map(drawn)
+            .filter(|series| !series.points.is_empty())
+            .collect();
+        let caption = format!("{caption}{shaded}");
+        // A curve that is alone has no legend.
+        let title = match &series[..] {
+            [one] if runs.len() > 1 => format!("{title}: {}", one.name),
+            _ => title.to_string(),
+        };
+        draw(
+            Chart {
+                slug,
+                title: &title,
+                unit,
+                from_zero,
+                caption,
+                x,
+                bands: &bands,
+            },
+            &series,
+        )
+    };
     let curve =
         |measure: Measure| move |run: &Run| points(&run.epochs, &Timeline::of(run), measure);
     let held_out = |member: &Member<'_>| {
@@ -75,7 +84,7 @@ pub fn of_runs(runs: &[Member<'_>]) -> Vec<Figure> {
             .iter()
             .any(|row| row.validation_error.is_some())
     };
-    let (what, error): (&str, Measure) = if runs.iter().any(held_out) {
+    let (what, error): (&str, Measure) = if runs.iter().all(held_out) {
         ("Validation error", |row| row.validation_error)
     } else {
         ("Training error", |row| row.train_error)
@@ -297,7 +306,8 @@ fn flip_cost(run: &Run) -> Option<Figure> {
         .iter()
         .flat_map(|flip| [flip.2, flip.3])
         .chain(around.iter().map(|point| point.1));
-    let (y, scale) = range(values)?;
+    let (y, scale) = range(values.clone())?;
+    let caption = caption + off_the_axis(values, y.0);
     let kinds = [Edge::Threshold, Edge::Reactivate, Edge::Regrow];
     let mut legend: Vec<_> = kinds
         .into_iter()
@@ -374,9 +384,13 @@ fn draw(chart: Chart<'_>, series: &[Series]) -> Option<Figure> {
         .map(|point| point.1);
     let (y, scale) = range(values.clone())?;
     let (y, scale) = match chart.from_zero {
-        true if y.1 > 0.0 => ((0.0, values.fold(0.0, f64::max) * 1.08), Scale::Linear),
+        true if y.1 > 0.0 => (
+            (0.0, values.clone().fold(0.0, f64::max) * 1.08),
+            Scale::Linear,
+        ),
         _ => (y, scale),
     };
+    let caption = chart.caption.clone() + off_the_axis(values, y.0);
     let legend: Vec<_> = series
         .iter()
         .map(|series| (series.name.clone(), series.ink, series.dashed))
@@ -387,7 +401,6 @@ fn draw(chart: Chart<'_>, series: &[Series]) -> Option<Figure> {
         slug,
         title,
         unit,
-        caption,
         x,
         bands,
         ..
@@ -407,6 +420,14 @@ fn draw(chart: Chart<'_>, series: &[Series]) -> Option<Figure> {
         axes.curve(&series.points, series.ink, series.dashed);
     }
     Some(Figure::new(slug, title, caption, axes.canvas))
+}
+
+/// What a caption says of values that a logarithmic axis cannot show.
+fn off_the_axis(mut values: impl Iterator<Item = f64>, least: f64) -> &'static str {
+    match values.any(|value| value < least) {
+        true => " What is below the axis, 0 for one, lies on its lower end.",
+        false => "",
+    }
 }
 
 /// The range of a vertical axis: logarithmic where the values span a lot, else from zero. `None` without values.

@@ -156,6 +156,12 @@ fn members(runs: &[Run]) -> Vec<Member<'_>> {
             *label = format!("{label} ({})", run::folder_name(&run.folder));
         }
     }
+    let named = labels.clone();
+    for ((run, label), seeded) in runs.iter().zip(&mut labels).zip(&seeded) {
+        if repeated(&named, label) {
+            *label = format!("{seeded} ({})", run.folder.display());
+        }
+    }
     let member = |(index, (run, label))| {
         let dashed = index / colors.len() % 2 == 1;
         Member {

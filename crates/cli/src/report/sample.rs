@@ -7,6 +7,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
+use skinny::train::csv_field;
 
 use super::run::Run;
 
@@ -71,12 +72,12 @@ pub fn write(folder: &Path, sample: &Sample<'_>) {
     let wrong: u64 = (0..10).map(|row| 1000 - counts[row][row]).sum();
     let mut confusion = "label".to_string();
     for label in sample.labels {
-        let _ = write!(confusion, ",{}", quoted(label));
+        let _ = write!(confusion, ",{}", csv_field(label));
     }
     confusion.push('\n');
     for (label, row) in sample.labels.iter().zip(&counts) {
         let row: Vec<String> = row.iter().map(u64::to_string).collect();
-        let _ = writeln!(confusion, "{},{}", quoted(label), row.join(","));
+        let _ = writeln!(confusion, "{},{}", csv_field(label), row.join(","));
     }
     file("confusion.csv", confusion);
     let summary = json!({
@@ -365,14 +366,6 @@ fn recipe(sample: &Sample<'_>) -> String {
          sparsity = {{ method = \"iht\", density = {}, budget = \"uniform\", structure = \"unstructured\", keep_dense = [], warmup = \"20%\", sparse = \"13%\", dense = \"7%\", final = \"33%\" }}\n",
         sample.name, sample.seed, sample.density
     )
-}
-
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.into()
-    }
 }
 
 /// A small generator of random numbers (splitmix64).

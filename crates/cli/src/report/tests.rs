@@ -596,3 +596,17 @@ fn samples_to_look_at() {
     }
     write_report(std::slice::from_ref(&unfinished), &unfinished).unwrap();
 }
+
+#[test]
+fn no_two_runs_that_are_compared_have_one_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = ["a/seed-0", "b/seed-0"].map(|run| folder.path().join(run));
+    for run in &runs {
+        fs::create_dir_all(run).unwrap();
+        sample::write(run, &Sample::default());
+    }
+    let page = compose(&runs).unwrap().page;
+    for run in &runs {
+        assert!(page.contains(&format!("({})", run.display())), "{run:?}");
+    }
+}

@@ -234,10 +234,41 @@ fn networks_are_refused_with_the_layer() {
             &["1x12x12", "3x12x12"],
         ),
         ("input = [1, 12, 12]", "", &["input"]),
+        // Ten channels are not yet ten classes.
+        (
+            "    { name = \"flatten\", type = \"flatten\" },\n    { name = \"drop1\", type = \"dropout\", p = 0.2 },\n    { name = \"fc1\", type = \"linear\", out = 24 },\n    { name = \"relu2\", type = \"relu\" },\n    { name = \"fc2\", type = \"linear\", out = 10 },",
+            "    { name = \"last\", type = \"conv\", out = 10, kernel = 3 },",
+            &["10x3x3", "globalpool"],
+        ),
     ] {
-        place.write("small.net.toml", network.replacen(from, to, 1));
+        let changed = network.replacen(from, to, 1);
+        assert_ne!(changed, network, "{from}");
+        place.write("small.net.toml", changed);
         with(&place, &[]).refused(2, words);
     }
+}
+
+#[test]
+fn a_layer_may_have_a_comma_in_its_name() {
+    let place = Place::new();
+    let network = fs::read_to_string(place.path("small.net.toml")).unwrap();
+    place.write("small.net.toml", network.replace("conv1", "conv1,3x3"));
+    place.train("run", &["--set", "train.epochs=3"]).good();
+    place.run(&["report", "run"]).good();
+    let sensitivity = ["sensitivity", "run", "--densities", "0.5,0.1"];
+    place.run(&sensitivity).good();
+    let csv = fs::read_to_string(place.path("run/sensitivity.csv")).unwrap();
+    assert!(csv.contains("\"conv1,3x3.weight\","), "{csv}");
+}
+
+#[cfg(unix)]
+#[test]
+fn paths_that_are_not_unicode_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let mut command = place.command(&["--json", "predict", "run"]);
+    command.arg(std::ffi::OsStr::from_bytes(b"caf\xe9.png"));
+    place.finish(command).refused(2, &["caf", "UTF-8"]);
 }
 
 const IMAGES: &str = "data/mnist/train-images-idx3-ubyte";
