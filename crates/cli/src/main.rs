@@ -20,12 +20,12 @@ use output::{Output, note};
 
 fn main() -> ExitCode {
     // Paths are told in JSON, which has nothing else than Unicode.
-    if let Some(argument) = std::env::args_os().find(|argument| argument.to_str().is_none()) {
-        note!(
-            "skinny: {} is not UTF-8; rename the file",
-            argument.to_string_lossy()
-        );
-        return ExitCode::from(2);
+    let mut given = std::env::args_os().skip(1);
+    if let Some(argument) = given.find(|argument| argument.to_str().is_none()) {
+        let argument = argument.to_string_lossy();
+        let failure = Failure::usage(format!("{argument} is not UTF-8; rename the file"));
+        let json = std::env::args_os().any(|argument| argument == "--json");
+        return end(&failure, Output { json });
     }
     let arguments = Arguments::parse();
     // What the libraries have to say, e.g. that files of a folder were passed over.
@@ -38,17 +38,20 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            note!("skinny: {}", failure.message);
-            let output = Output {
-                json: arguments.json,
-            };
-            // The exit code tells it too, if nobody reads this any more.
-            let _ = output.object(&json!({
-                "event": "error", "code": failure.code, "message": failure.message,
-            }));
-            ExitCode::from(failure.code)
+            let json = arguments.json;
+            end(&failure, Output { json })
         }
     }
+}
+
+/// Tells what went wrong.
+fn end(failure: &Failure, output: Output) -> ExitCode {
+    note!("skinny: {}", failure.message);
+    // The exit code tells it too, if nobody reads this any more.
+    let _ = output.object(&json!({
+        "event": "error", "code": failure.code, "message": failure.message,
+    }));
+    ExitCode::from(failure.code)
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {

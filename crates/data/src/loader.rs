@@ -419,7 +419,10 @@ impl Shared {
                 epoch: epoch as u64,
                 index: u64::from(index),
             };
-            let own_mean = [image.iter().sum::<f32>() / length as f32];
+            let own_mean = match self.cover.is_empty() {
+                true => [image.iter().sum::<f32>() / length as f32],
+                false => [0.0],
+            };
             augment(
                 &self.options.augment,
                 image,

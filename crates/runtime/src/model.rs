@@ -125,8 +125,8 @@ impl Model {
         let graph = network.graph()?;
         let layers = fold(&graph, tensors, options.softmax)?;
         let threads = Threads::new(options.threads);
-        let bounded = |values: usize| {
-            let needed = 4 * values as u64 * threads.count() as u64;
+        let bounded = |bytes: u64| {
+            let needed = bytes * threads.count() as u64;
             match needed <= options.memory {
                 true => Ok(()),
                 false => Err(RuntimeError::Memory {
@@ -139,7 +139,7 @@ impl Model {
         // Before weights are packed and kernels measured.
         let shapes = layers.iter().map(|layer| layer.output_shape);
         for shape in shapes.chain([graph.input]) {
-            bounded(shape.iter().product())?;
+            bounded(4 * shape.iter().product::<usize>() as u64)?;
         }
         let chooser: &mut dyn Chooser = if options.tune { measured } else { &mut ByModel };
         let plan = plan(
@@ -149,7 +149,7 @@ impl Model {
             options.precision(),
             chooser,
         );
-        bounded(plan.program.workspace_bytes() / 4)?;
+        bounded(plan.program.workspace_bytes() as u64)?;
         Ok(Self {
             name: graph.name.clone(),
             input: graph.input,

@@ -217,7 +217,7 @@ fn example(key: &str) -> &'static str {
     }
 }
 
-/// The most flips of a run.
+/// The most flips of a run: its records are part of every checkpoint.
 pub(crate) const MOST_FLIPS: usize = 10_000;
 
 /// Least density of a layer under a global budget.

@@ -233,7 +233,7 @@ impl Job {
 }
 
 /// A number of pictures for which every sensible plan works, where the real one is not known.
-const ANY: usize = 1 << 20;
+pub const ANY: usize = 1 << 20;
 
 /// The engine of a run that has not begun.
 fn engine(resolved: &Resolved, threads: usize) -> Result<CpuEngine, TrainError> {

@@ -26,9 +26,8 @@ pub struct Material {
 impl Material {
     /// Number of pictures that a recipe lets the network of `graph` learn from, without preparing them.
     pub fn count(recipe: &Recipe, graph: &Graph, roots: &DataRoots) -> Result<usize, TrainError> {
-        let mut recipe = recipe.clone();
-        recipe.data.normalize = Normalize::Channel;
-        Material::load(&recipe, graph, roots).map(|material| material.train.len())
+        let nothing = Some(&Preprocess::default());
+        Material::load_for(recipe, graph, roots, nothing).map(|material| material.train.len())
     }
 
     /// Loads what a recipe names for the network of `graph`.

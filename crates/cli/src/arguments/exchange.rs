@@ -11,7 +11,7 @@ use super::Which;
 /// Arguments of `skinny export`.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
-    /// A run folder; or a .skinny file, to pack it anew.
+    /// A run folder; or a .skinny file, to pack it anew; or weights in safetensors, together with --recipe.
     pub run: PathBuf,
     /// The file to write; its ending says what is written.
     #[arg(long, value_name = "FILE")]
@@ -37,7 +37,7 @@ pub struct ExportArguments {
     /// Compare what was written with what was given, on so many test pictures.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub verify: Option<u32>,
-    /// The recipe that says the pictures to verify on, for a .skinny file.
+    /// The recipe that says the pictures to verify on, for a .skinny file; and the network and what is done to pictures, for weights.
     #[arg(long)]
     pub recipe: Option<String>,
     /// Where the data is; else $SKINNY_DATA, else the user's cache.

@@ -52,7 +52,9 @@ pub fn finish(
     let job = match RunFolder::open(path) {
         Ok(folder) => {
             if let Some(summary) = folder.summary()? {
-                let same = summary.settings_hash == hash && summary.seed == recipe.seed;
+                let same = summary.settings_hash == hash
+                    && summary.seed == recipe.seed
+                    && folder.recipe()?.place() == recipe.place();
                 let finished = Finished {
                     summary,
                     before: true,
@@ -60,7 +62,10 @@ pub fn finish(
                 return same.then_some(finished).ok_or_else(other);
             }
             let begun = folder.recipe()?;
-            if begun.seed != recipe.seed || resolved_hash(&begun)? != hash {
+            if begun.seed != recipe.seed
+                || begun.place() != recipe.place()
+                || resolved_hash(&begun)? != hash
+            {
                 return Err(other());
             }
             Job::resume(path, options)?

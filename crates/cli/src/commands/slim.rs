@@ -302,12 +302,12 @@ impl Session<'_> {
             );
             let summary = match Resolved::new(recipe.clone(), images) {
                 Ok(_) => self.one(&recipe, &run)?,
-                // What holds for the first density is wrong with the recipe; later ones may be too small for it.
-                Err(error) if !trials.is_empty() => {
+                Err(error) => {
+                    // What is wrong at a high density too is wrong with the recipe.
+                    Resolved::new(self.trial(0.9), images)?;
                     note!("{error}");
                     None
                 }
-                Err(error) => return Err(error.into()),
             };
             let error = summary
                 .as_ref()

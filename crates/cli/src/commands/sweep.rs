@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use skinny::data::DataRoots;
-use skinny::train::{JobOptions, Resolved, Sweep, SweepRun};
+use skinny::train::{ANY, JobOptions, Resolved, Sweep, SweepRun};
 
 use crate::arguments::{Shard, SweepArguments};
 use crate::commands::env::{default_threads, environment, threads};
@@ -99,8 +99,8 @@ pub fn sweep(arguments: &SweepArguments, output: Output) -> Result<(), Failure> 
     }
 }
 
-/// Refuses a plan that cannot work before hours are spent on the others. Pictures that are not here cannot be counted; those runs say it
-/// themselves.
+/// Refuses a plan that cannot work before hours are spent on the others. Where the pictures are not here to be counted, a plan is
+/// refused that could work with no number of them.
 fn check(sweep: &Sweep, roots: &DataRoots) -> Result<(), Failure> {
     let mut counted = BTreeMap::new();
     for run in &sweep.runs {
@@ -109,13 +109,17 @@ fn check(sweep: &Sweep, roots: &DataRoots) -> Result<(), Failure> {
             .recipe
             .network()
             .map_err(|error| refused(error.into()))?;
-        let data = toml::to_string(&run.recipe.data).expect("a recipe is plain data");
+        let data = &run.recipe.data;
         let images = counted
-            .entry((data, network.input))
-            .or_insert_with(|| training_images(&run.recipe, roots).ok());
-        if let Some(images) = *images {
-            Resolved::new(run.recipe.clone(), images).map_err(refused)?;
-        }
+            .entry((
+                &data.name,
+                &data.path,
+                data.validation,
+                data.train,
+                network.input,
+            ))
+            .or_insert_with(|| training_images(&run.recipe, roots).unwrap_or(ANY));
+        Resolved::new(run.recipe.clone(), *images).map_err(refused)?;
     }
     Ok(())
 }

@@ -212,9 +212,12 @@ impl Session {
 
     /// The summary of a finished run of the same settings and seed.
     fn finished(&self, path: &Path, recipe: &Recipe) -> Result<Summary, Failure> {
-        let summary = RunFolder::open(path)?.summary()?;
-        let hash = resolved_hash(recipe)?;
-        summary.filter(|summary| summary.settings_hash == hash && summary.seed == recipe.seed).ok_or_else(|| {
+        let folder = RunFolder::open(path)?;
+        let (hash, place) = (resolved_hash(recipe)?, folder.recipe()?.place());
+        let same = |summary: &Summary| {
+            summary.settings_hash == hash && summary.seed == recipe.seed && place == recipe.place()
+        };
+        folder.summary()?.filter(same).ok_or_else(|| {
             Failure::usage(format!(
                 "{} holds a finished run of other settings, which is never overwritten; choose another --out",
                 path.display()
@@ -340,7 +343,9 @@ fn find_finished(beside: &Path, recipe: &Recipe) -> Result<Option<Twin>, Failure
     Ok(near.into_iter().chain(deeper).find_map(|path| {
         let folder = RunFolder::open(&path).ok()?;
         let summary = folder.summary().ok()??;
-        let same = summary.settings_hash == hash && summary.seed == recipe.seed;
+        let same = summary.settings_hash == hash
+            && summary.seed == recipe.seed
+            && folder.recipe().ok()?.place() == recipe.place();
         same.then(|| twin_of(path, &summary))
     }))
 }

@@ -187,13 +187,14 @@ fn one(
     for &index in &members {
         match partners.of(index).and_then(|other| metric.of(&runs[other])) {
             Some(error) => pairs.push((metric.of(of(&index)).unwrap_or(f64::NAN), error)),
+            None if partners.baseline.has(of(&index)) => {}
             None => alone += 1,
         }
     }
     if alone > 0 && !pairs.is_empty() {
         notes.push(format!(
             "{name}: {alone} of {} seeds have no partner in the baseline",
-            members.len()
+            alone + pairs.len()
         ));
     }
     let mean = |value: &dyn Fn(&Run) -> f64| -> f64 {

@@ -110,10 +110,15 @@ impl Found {
 
     /// A run given twice, or one of the same settings and seed, which comes to the same, must not count twice.
     fn set_repeated_aside(&mut self) {
-        let mut first: BTreeMap<(String, u64), PathBuf> = BTreeMap::new();
+        let mut first: BTreeMap<(String, u64, Option<String>), PathBuf> = BTreeMap::new();
         let runs = std::mem::take(&mut self.runs);
         for run in runs {
-            let key = (run.summary.settings_hash.clone(), run.summary.seed);
+            let summary = &run.summary;
+            let key = (
+                summary.settings_hash.clone(),
+                summary.seed,
+                run.recipe.place(),
+            );
             match first.get(&key) {
                 Some(other) if *other == run.folder => {}
                 Some(other) => self.missing.push(Missing {
@@ -214,6 +219,8 @@ impl Run {
         }
         // How often the state is saved does not matter.
         context.remove("train.checkpoint");
+        context.remove("data.path");
+        context.extend(self.recipe.place().map(|place| ("data.path".into(), place)));
         if context.contains_key("network.file") {
             // The run's own is thinner with method `small_dense`.
             let whole = self.recipe.whole_network().map(|network| network.name);
@@ -225,7 +232,8 @@ impl Run {
         }
         let named = |key: &str| {
             except.iter().any(|name| match *name {
-                "network" | "data" => key.split('.').next() == Some(name),
+                "data" => ["data.name", "data.path"].contains(&key),
+                "network" => ["network.name", "network.file", "network.classes"].contains(&key),
                 "epochs" => key == "train.epochs",
                 name => key == name,
             })

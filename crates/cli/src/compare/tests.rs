@@ -166,8 +166,9 @@ fn a_missing_seed_of_the_baseline_has_no_stand_in() {
 fn a_run_of_the_baseline_is_not_compared_with_itself() {
     let folder = study();
     let found = read(&[folder.path()]);
-    let Grouped { groups, .. } = compared(&found, &["network"], "method=dense");
+    let Grouped { groups, notes } = compared(&found, &["network"], "method=dense");
     assert_eq!(groups[0].runs.len(), 9);
+    assert!(!notes.join("\n").contains("no partner"), "{notes:?}");
     let difference = groups[0].difference.unwrap();
     assert_eq!(difference.sample.count, 6);
     assert!(

@@ -84,7 +84,9 @@ pub fn of_runs(runs: &[Member<'_>]) -> Vec<Figure> {
             .iter()
             .any(|row| row.validation_error.is_some())
     };
-    let (what, error): (&str, Measure) = if runs.iter().all(held_out) {
+    // One that has not come so far says nothing of the others.
+    let mut begun = runs.iter().filter(|member| !member.run.epochs.is_empty());
+    let (what, error): (&str, Measure) = if begun.all(held_out) {
         ("Validation error", |row| row.validation_error)
     } else {
         ("Training error", |row| row.train_error)

@@ -7,6 +7,7 @@ use super::html::{Cell, escape, table};
 use super::number;
 use super::run::{DenseTwin, Run};
 use super::timeline::Timeline;
+use crate::compare::statistics::Sample;
 
 /// Whether the trained network keeps fewer weights than it has.
 fn thinned(run: &Run) -> Option<f64> {
@@ -404,18 +405,13 @@ fn groups<'a>(runs: &'a [Member<'_>]) -> Vec<Group<'a>> {
 
 /// Mean and sample standard deviation of fractions, as percentages.
 fn mean_and_deviation(values: &[f64]) -> String {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let variance = values
-        .iter()
-        .map(|value| (value - mean).powi(2))
-        .sum::<f64>()
-        / (count - 1.0);
-    format!(
-        "{:.2} ± {:.2}\u{a0}%",
-        mean * 100.0,
-        variance.sqrt() * 100.0
-    )
+    let sample = Sample::of(values);
+    let [mean, deviation] = [
+        sample.map(|sample| sample.mean),
+        sample.and_then(|sample| sample.sd),
+    ]
+    .map(|value| 100.0 * value.unwrap_or(f64::NAN));
+    format!("{mean:.2} ± {deviation:.2}\u{a0}%")
 }
 
 #[cfg(test)]

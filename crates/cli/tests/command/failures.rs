@@ -268,7 +268,9 @@ fn paths_that_are_not_unicode_are_refused() {
     let place = Place::new();
     let mut command = place.command(&["--json", "predict", "run"]);
     command.arg(std::ffi::OsStr::from_bytes(b"caf\xe9.png"));
-    place.finish(command).refused(2, &["caf", "UTF-8"]);
+    let told = place.finish(command);
+    assert_eq!(told.objects()[0]["code"], 2);
+    told.refused(2, &["caf", "UTF-8"]);
 }
 
 const IMAGES: &str = "data/mnist/train-images-idx3-ubyte";

@@ -172,15 +172,13 @@ impl Recipe {
     }
 
     /// SHA-256 over every setting but name and seed, over the network itself and over the weights that it starts from,
-    /// in hexadecimal. Where data and files lie does not matter, but for pictures of the user's own, which are known by their
-    /// place alone.
+    /// in hexadecimal. Where data and files lie does not matter; pictures of the user's own are told apart by [`Self::place`].
     pub fn settings_hash(&self, network: &Network) -> String {
         let mut settings = self.clone();
         settings.name = String::new();
         settings.seed = 0;
         settings.network = NetworkSettings::default();
-        settings.data.path = (self.data.path.as_deref())
-            .map(|path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf()));
+        settings.data.path = None;
         // JSON of a struct has its fields in a fixed order, whatever the order of the user's file.
         let settings = serde_json::to_string(&settings).expect("a recipe is plain data");
         let mut hasher = Sha256::new();
@@ -204,6 +202,16 @@ impl Recipe {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect()
+    }
+
+    /// Where pictures of the user's own lie, by which alone they are known; none of published sets.
+    pub fn place(&self) -> Option<String> {
+        let path = self.data.path.as_deref()?;
+        let place = path
+            .canonicalize()
+            .or_else(|_| std::path::absolute(path))
+            .unwrap_or_else(|_| path.to_path_buf());
+        (self.data.name == "folder").then(|| place.to_string_lossy().into_owned())
     }
 
     fn validate(&self) -> Result<(), RecipeError> {
@@ -249,16 +257,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_pictures_are_known_by_their_place_and_nothing_else_is() {
-        let hash = |path: &str| {
+    fn own_pictures_are_known_by_their_place_and_others_by_their_name() {
+        let recipe = |name: &str, path: &str| {
             let text = format!(
-                "name = 'a'\ndata = {{ name = 'folder', path = '{path}' }}\nnetwork = {{ name = 'lenet5' }}\ntrain = {{}}\nsparsity = {{}}"
+                "name = 'a'\ndata = {{ name = '{name}', path = '{path}' }}\nnetwork = {{ name = 'lenet5' }}\ntrain = {{}}\nsparsity = {{}}"
             );
-            let recipe = Recipe::from_toml(&text, &[]).unwrap();
+            Recipe::from_toml(&text, &[]).unwrap()
+        };
+        let place = |path: &str| recipe("folder", path).place().unwrap();
+        assert_eq!(place("src"), place("src/../src"));
+        assert_ne!(place("src"), place("tests"));
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(
+            place("nowhere"),
+            place(here.join("nowhere").to_str().unwrap())
+        );
+        assert_eq!(recipe("mnist", "src").place(), None);
+        let hash = |path: &str| {
+            let recipe = recipe("folder", path);
             recipe.settings_hash(&recipe.network().unwrap())
         };
-        assert_eq!(hash("src"), hash("src/../src"));
-        assert_ne!(hash("src"), hash("tests"));
-        assert_ne!(hash("nowhere"), hash("elsewhere"));
+        assert_eq!(
+            hash("src"),
+            hash("tests"),
+            "a run whose pictures moved goes on"
+        );
     }
 }

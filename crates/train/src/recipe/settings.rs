@@ -314,7 +314,7 @@ impl TrainSettings {
             (
                 !step && !never,
                 "lr_every",
-                "is of schedule \"step\" alone; leave it out",
+                "is of schedule \"step\" alone; set it to \"100%\"",
             ),
         ];
         match refused.into_iter().find(|(refused, ..)| *refused) {
