@@ -233,7 +233,7 @@ impl Job {
 }
 
 /// A number of pictures for which every sensible plan works, where the real one is not known.
-pub const ANY: usize = 1 << 20;
+pub const ANY_NUMBER: usize = 1 << 20;
 
 /// The engine of a run that has not begun.
 fn engine(resolved: &Resolved, threads: usize) -> Result<CpuEngine, TrainError> {
@@ -251,7 +251,7 @@ fn prepare(recipe: Recipe, roots: &DataRoots) -> Result<(Resolved, Material), Tr
         .map_err(crate::RecipeError::from)?;
     // A recipe that cannot work is refused even if there is no data, whose number of pictures only durations depend on;
     // if there is data, the refusal counts in its steps.
-    let doubt = Resolved::new(recipe.clone(), ANY).err();
+    let doubt = Resolved::new(recipe.clone(), ANY_NUMBER).err();
     let material =
         Material::load(&recipe, &graph, roots).map_err(|error| doubt.unwrap_or(error))?;
     let resolved = Resolved::new(recipe, material.train.len())?;

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use skinny::data::DataRoots;
-use skinny::train::{ANY, JobOptions, Resolved, Sweep, SweepRun};
+use skinny::train::{ANY_NUMBER, JobOptions, Resolved, Sweep, SweepRun};
 
 use crate::arguments::{Shard, SweepArguments};
 use crate::commands::env::{default_threads, environment, threads};
@@ -118,7 +118,7 @@ fn check(sweep: &Sweep, roots: &DataRoots) -> Result<(), Failure> {
                 data.train,
                 network.input,
             ))
-            .or_insert_with(|| training_images(&run.recipe, roots).unwrap_or(ANY));
+            .or_insert_with(|| training_images(&run.recipe, roots).unwrap_or(ANY_NUMBER));
         Resolved::new(run.recipe.clone(), *images).map_err(refused)?;
     }
     Ok(())
