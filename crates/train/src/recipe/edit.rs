@@ -20,6 +20,7 @@ pub(super) fn set(table: &mut Table, setting: &str) -> Result<(), RecipeError> {
     let value = format!("value = {text}")
         .parse::<Table>()
         .ok()
+        .filter(|table| table.len() == 1)
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_string()));
     insert(table, key, value).map_err(|_| malformed())
@@ -31,11 +32,8 @@ pub(crate) fn insert(table: &mut Table, key: &str, value: Value) -> Result<(), R
         key: key.to_string(),
         reason: "is no key of a recipe; write table and key, for example train.epochs".into(),
     };
-    let mut parts: Vec<&str> = key.split('.').collect();
-    let last = parts
-        .pop()
-        .filter(|part| !part.is_empty())
-        .ok_or_else(malformed)?;
+    let mut parts = parts(key).ok_or_else(malformed)?;
+    let last = parts.pop().ok_or_else(malformed)?;
     let mut table = table;
     for part in parts {
         table = table
@@ -44,8 +42,25 @@ pub(crate) fn insert(table: &mut Table, key: &str, value: Value) -> Result<(), R
             .as_table_mut()
             .ok_or_else(malformed)?;
     }
-    table.insert(last.to_string(), value);
+    table.insert(last, value);
     Ok(())
+}
+
+/// The parts of a dotted key; a part in quotes may have dots itself, as in TOML.
+fn parts(key: &str) -> Option<Vec<String>> {
+    let mut table = format!("{key} = 0").parse::<Table>().ok()?;
+    let mut parts = Vec::new();
+    loop {
+        let mut entries = table.into_iter();
+        let (Some((part, value)), None) = (entries.next(), entries.next()) else {
+            return None;
+        };
+        parts.push(part);
+        match value {
+            Value::Table(inner) => table = inner,
+            _ => return Some(parts),
+        }
+    }
 }
 
 /// Reads TOML.
@@ -119,20 +134,25 @@ mod tests {
             "e=[1, 2]",
             "f=\"10%\"",
             "g=10%",
+            "h.\"fc*.weight\".lr=2",
+            "i=1\nj = 2",
         ] {
             set(&mut table, setting).unwrap();
         }
-        assert_eq!(
-            table.to_string().replace('\n', " ").trim(),
-            "e = [1, 2] f = \"10%\" g = \"10%\" [a] b = 3 c = 0.5 d = \"text\""
-                .replace(" [a]", "  [a]")
-                .trim()
-        );
+        let expected = r#"
+            e = [1, 2]
+            f = "10%"
+            g = "10%"
+            a = { b = 3, c = 0.5, d = "text" }
+            h = { "fc*.weight" = { lr = 2 } }
+            i = "1\nj = 2"
+        "#;
+        assert_eq!(table, expected.parse().unwrap());
     }
 
     #[test]
     fn a_setting_without_key_or_value_is_refused() {
-        for setting in ["epochs", "=3", "a.=3"] {
+        for setting in ["epochs", "=3", "a.=3", ".a=3", "a b=3"] {
             assert!(set(&mut Table::new(), setting).is_err(), "{setting}");
         }
     }
