@@ -46,8 +46,15 @@ pub(crate) fn insert(table: &mut Table, key: &str, value: Value) -> Result<(), R
     Ok(())
 }
 
-/// The parts of a dotted key; a part in quotes may have dots itself, as in TOML.
+/// The parts of a dotted key, none of them empty; a part in quotes may have dots itself, as in TOML, and one without may
+/// have any other character, as in `sparsity.layers.conv*`.
 fn parts(key: &str) -> Option<Vec<String>> {
+    if !key.contains(['"', '\'']) {
+        let parts = key.split('.').map(str::to_string);
+        return parts
+            .map(|part| (!part.is_empty()).then_some(part))
+            .collect();
+    }
     let mut table = format!("{key} = 0").parse::<Table>().ok()?;
     let mut parts = Vec::new();
     loop {
@@ -136,6 +143,7 @@ mod tests {
             "g=10%",
             "h.\"fc*.weight\".lr=2",
             "i=1\nj = 2",
+            "k.conv*=3",
         ] {
             set(&mut table, setting).unwrap();
         }
@@ -146,13 +154,14 @@ mod tests {
             a = { b = 3, c = 0.5, d = "text" }
             h = { "fc*.weight" = { lr = 2 } }
             i = "1\nj = 2"
+            k = { "conv*" = 3 }
         "#;
         assert_eq!(table, expected.parse().unwrap());
     }
 
     #[test]
     fn a_setting_without_key_or_value_is_refused() {
-        for setting in ["epochs", "=3", "a.=3", ".a=3", "a b=3"] {
+        for setting in ["epochs", "=3", "a.=3", ".a=3", "\"a=3", "\"a\" b=3"] {
             assert!(set(&mut Table::new(), setting).is_err(), "{setting}");
         }
     }
