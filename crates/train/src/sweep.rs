@@ -169,10 +169,10 @@ fn recipe(
             table.insert("sparsity".into(), Value::Table(sparsity.clone()));
         }
         for (key, value) in file.set.iter().chain(&case.set) {
-            set(table, key, value)?;
+            edit::lay(table, key, value.clone())?;
         }
         for (key, value) in point {
-            set(table, key, value)?;
+            edit::lay(table, key, value.clone())?;
         }
         table.insert("seed".into(), Value::Integer(seed as i64));
         let own = label(case, point);
@@ -183,34 +183,6 @@ fn recipe(
         );
         Ok(())
     })
-}
-
-/// Sets a dotted key; a table is laid over the one that is there.
-fn set(table: &mut Table, key: &str, value: &Value) -> Result<(), RecipeError> {
-    let Value::Table(inner) = value else {
-        return edit::insert(table, key, value.clone());
-    };
-    let mut at = table;
-    for part in key.split('.') {
-        at = at
-            .entry(part)
-            .or_insert_with(|| Value::Table(Table::new()))
-            .as_table_mut()
-            .ok_or_else(|| self::value(key, "is no table of the recipe"))?;
-    }
-    lay_over(at, inner);
-    Ok(())
-}
-
-fn lay_over(table: &mut Table, inner: &Table) {
-    for (key, value) in inner {
-        match (table.get_mut(key), value) {
-            (Some(Value::Table(old)), Value::Table(new)) => lay_over(old, new),
-            _ => {
-                table.insert(key.clone(), value.clone());
-            }
-        }
-    }
 }
 
 /// All points of a grid; the last key changes fastest.
@@ -431,6 +403,20 @@ mod tests {
             ids.iter()
                 .all(|id| id.ends_with("-seed-3") && id.contains("lr_warmup-5p")),
             "{ids:?}"
+        );
+    }
+
+    #[test]
+    fn a_quoted_part_of_a_key_keeps_its_dot() {
+        let text = METHODS.replace(
+            "data.batch = 64",
+            r#"'train.factors."fc1.bias"' = { lr = 0.5 }, 'train.factors."fc2.bias".lr' = 0.25"#,
+        );
+        let sweep = Sweep::from_toml(&text, None).unwrap();
+        let factors = &sweep.runs[0].recipe.train.factors;
+        assert_eq!(
+            (factors["fc1.bias"].lr, factors["fc2.bias"].lr),
+            (0.5, 0.25)
         );
     }
 

@@ -28,22 +28,50 @@ pub(super) fn set(table: &mut Table, setting: &str) -> Result<(), RecipeError> {
 
 /// Sets a dotted key.
 pub(crate) fn insert(table: &mut Table, key: &str, value: Value) -> Result<(), RecipeError> {
-    let malformed = || RecipeError::Value {
-        key: key.to_string(),
-        reason: "is no key of a recipe; write table and key, for example train.epochs".into(),
-    };
+    let malformed = || malformed(key);
     let mut parts = parts(key).ok_or_else(malformed)?;
     let last = parts.pop().ok_or_else(malformed)?;
-    let mut table = table;
-    for part in parts {
-        table = table
-            .entry(part)
-            .or_insert_with(|| Value::Table(Table::new()))
-            .as_table_mut()
-            .ok_or_else(malformed)?;
-    }
+    let table = table_at(table, parts).ok_or_else(malformed)?;
     table.insert(last, value);
     Ok(())
+}
+
+/// Sets a dotted key; a table is laid over the one that is there.
+pub(crate) fn lay(table: &mut Table, key: &str, value: Value) -> Result<(), RecipeError> {
+    let Value::Table(inner) = value else {
+        return insert(table, key, value);
+    };
+    let parts = parts(key).ok_or_else(|| malformed(key))?;
+    let table = table_at(table, parts).ok_or_else(|| malformed(key))?;
+    lay_over(table, inner);
+    Ok(())
+}
+
+fn lay_over(table: &mut Table, inner: Table) {
+    for (key, value) in inner {
+        match (table.get_mut(&key), value) {
+            (Some(Value::Table(old)), Value::Table(new)) => lay_over(old, new),
+            (_, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
+}
+
+fn malformed(key: &str) -> RecipeError {
+    RecipeError::Value {
+        key: key.to_string(),
+        reason: "is no key of a recipe; write table and key, for example train.epochs".into(),
+    }
+}
+
+/// The table that the parts of a key lead to, made where it is missing; none where a part is no table.
+fn table_at(table: &mut Table, parts: Vec<String>) -> Option<&mut Table> {
+    parts.into_iter().try_fold(table, |table, part| {
+        (table.entry(part))
+            .or_insert_with(|| Value::Table(Table::new()))
+            .as_table_mut()
+    })
 }
 
 /// The parts of a dotted key, none of them empty; a part in quotes may have dots itself, as in TOML, and one without may
