@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use skinny_data::{Augment, DataRoots, Dataset, LoadOptions, Split, load};
+use skinny_data::{
+    Augment, Batch, DataRoots, Dataset, LoadOptions, Loader, LoaderOptions, Split, load,
+};
 use skinny_network::{Gcn, Graph, Preprocess, shape_text};
 
 use crate::recipe::Normalize;
@@ -89,6 +91,31 @@ impl Material {
             preprocess,
             augment: augmentation(&settings.augment)?,
         })
+    }
+
+    /// How the batches of training are made: shuffled and augmented, a small last one left out.
+    pub(crate) fn training_options(&self, recipe: &Recipe) -> LoaderOptions {
+        let (batch, epochs) = (recipe.data.batch, recipe.train.epochs as usize);
+        let mut options = LoaderOptions::training(batch, epochs, recipe.seed);
+        options.drop_last = self.train.len() >= batch;
+        options.augment.clone_from(&self.augment);
+        options
+    }
+
+    /// The first batches of an order that no run reaches, as training sees them: for what is measured on a few.
+    ///
+    /// BatchNorm's statistics must come from augmented pictures where the weights do: a network that learned from shifted
+    /// pictures errs far more often with the statistics of pictures that are not.
+    pub(crate) fn measuring_batches(
+        &self,
+        recipe: &Recipe,
+        count: usize,
+    ) -> Result<Vec<Batch>, TrainError> {
+        const EPOCH: usize = 1 << 40;
+        let mut options = self.training_options(recipe);
+        (options.first_epoch, options.epochs) = (EPOCH, EPOCH + 1);
+        let loader = Loader::new(Arc::clone(&self.train), &self.preprocess, options)?;
+        Ok(loader.take(count).collect::<Result<_, _>>()?)
     }
 }
 

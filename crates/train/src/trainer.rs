@@ -45,12 +45,6 @@ pub enum Event<'a> {
     Warning(String),
 }
 
-/// Batches kept aside, the same at every flip: what a flip costs is measured on the first of them,
-/// BatchNorm is re-estimated on all.
-struct Probe {
-    batches: Vec<Batch>,
-}
-
 /// One run in a folder.
 pub struct Trainer<'a> {
     resolved: &'a Resolved,
@@ -59,7 +53,8 @@ pub struct Trainer<'a> {
     folder: &'a RunFolder,
     progress: Progress,
     memory: Vec<Memory>,
-    probe: Probe,
+    /// The same at every flip: what a flip costs is measured on the first of them, BatchNorm is re-estimated on all.
+    measuring: Vec<Batch>,
 }
 
 impl<'a> Trainer<'a> {
@@ -100,7 +95,12 @@ impl<'a> Trainer<'a> {
         progress: Progress,
         memory: Vec<Memory>,
     ) -> Result<Self, TrainError> {
-        let probe = Probe::new(resolved, material)?;
+        let recipe = &resolved.recipe;
+        let count = match resolved.has_batch_norm() {
+            true => recipe.train.batchnorm_batches.max(1),
+            false => 1,
+        };
+        let measuring = material.measuring_batches(recipe, count)?;
         Ok(Trainer {
             resolved,
             material,
@@ -108,7 +108,7 @@ impl<'a> Trainer<'a> {
             folder,
             progress,
             memory,
-            probe,
+            measuring,
         })
     }
 
@@ -190,13 +190,9 @@ impl<'a> Trainer<'a> {
 
     fn loader(&self) -> Result<Loader, TrainError> {
         let per_epoch = self.resolved.steps_per_epoch;
-        let recipe = &self.resolved.recipe;
-        let mut options =
-            LoaderOptions::training(recipe.data.batch, recipe.train.epochs as usize, recipe.seed);
+        let mut options = self.material.training_options(&self.resolved.recipe);
         options.first_epoch = self.progress.step / per_epoch;
         options.first_batch = self.progress.step % per_epoch;
-        options.drop_last = self.material.train.len() >= recipe.data.batch;
-        options.augment.clone_from(&self.material.augment);
         Ok(Loader::new(
             Arc::clone(&self.material.train),
             &self.material.preprocess,
@@ -211,7 +207,7 @@ impl<'a> Trainer<'a> {
         batch: &Batch,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), TrainError> {
-        let first = examples(&self.probe.batches[0]);
+        let first = examples(&self.measuring[0]);
         let before = self.engine.evaluate(first);
         let with_gradients = flip::needs_gradients(self.resolved, edge);
         let regrows = matches!(edge, Edge::Regrow { .. });
@@ -229,7 +225,7 @@ impl<'a> Trainer<'a> {
         if !regrows && (with_gradients || record.changed()) {
             self.reestimate();
         }
-        let after = self.engine.evaluate(examples(&self.probe.batches[0]));
+        let after = self.engine.evaluate(examples(&self.measuring[0]));
         record.loss_before = Some(before.mean_loss());
         record.loss_after = Some(after.mean_loss());
         if let Some(warning) = record.warning(self.resolved.graph.output[0]) {
@@ -255,7 +251,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn measure_statistics(&mut self) {
-        for (index, batch) in self.probe.batches.iter().enumerate() {
+        for (index, batch) in self.measuring.iter().enumerate() {
             self.engine.reestimate(examples(batch), index);
         }
     }
@@ -406,25 +402,6 @@ impl<'a> Trainer<'a> {
         let saved = self.folder.write_weights(which, &weights(self.engine));
         self.engine.swap_average();
         saved
-    }
-}
-
-impl Probe {
-    /// Epoch number of the probe's order, one that no run reaches.
-    const EPOCH: usize = 1 << 40;
-
-    fn new(resolved: &Resolved, material: &Material) -> Result<Probe, TrainError> {
-        let recipe = &resolved.recipe;
-        let mut options = LoaderOptions::training(recipe.data.batch, Self::EPOCH + 1, recipe.seed);
-        options.first_epoch = Self::EPOCH;
-        let count = if resolved.has_batch_norm() {
-            recipe.train.batchnorm_batches.max(1)
-        } else {
-            1
-        };
-        let loader = Loader::new(Arc::clone(&material.train), &material.preprocess, options)?;
-        let batches = loader.take(count).collect::<Result<Vec<Batch>, _>>()?;
-        Ok(Probe { batches })
     }
 }
 

@@ -172,8 +172,8 @@ pub struct TrainSettings {
     pub init: Init,
     /// Whether weights start by `init` even where the network says how they start.
     pub init_everywhere: bool,
-    /// Batches over which BatchNorm's statistics are re-estimated after flips and before the last save; 0 leaves them
-    /// as training moved them.
+    /// Batches, augmented as in training, over which BatchNorm's statistics are re-estimated after flips and before the
+    /// last save; 0 leaves them as training moved them.
     pub batchnorm_batches: usize,
     /// Factors by parameter name, `*` matches anything: `{ "fc*.weight" = { lr = 0.1 } }`.
     pub factors: BTreeMap<String, FactorSettings>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
-use skinny_data::{Batch, Dataset, Loader, LoaderOptions};
+use skinny_data::{Batch, Dataset};
 use skinny_network::Role;
 use skinny_sparsity::{Structure, project};
 
@@ -23,9 +23,6 @@ pub const DENSITIES: [f64; 11] = [
 
 /// Training pictures that stand in where a recipe holds none out.
 const INSTEAD: usize = 5000;
-
-/// Epoch number of an order of pictures that no run reaches.
-const EPOCH: usize = 1 << 41;
 
 /// What [`Sensitivity::measure`] finds. Errors are fractions, losses nats per picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -222,10 +219,7 @@ impl<'a> Bench<'a> {
             true => 0,
             false => recipe.train.batchnorm_batches,
         };
-        let mut options = LoaderOptions::training(recipe.data.batch, EPOCH + 1, recipe.seed);
-        options.first_epoch = EPOCH;
-        let loader = Loader::new(Arc::clone(&material.train), &material.preprocess, options)?;
-        let batches = loader.take(count).collect::<Result<Vec<Batch>, _>>()?;
+        let batches = material.measuring_batches(recipe, count)?;
         Ok(Bench {
             engine,
             material,

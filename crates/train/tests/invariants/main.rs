@@ -10,9 +10,10 @@ use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 use skinny_data::{Loader, LoaderOptions};
+use skinny_network::Role;
 use skinny_sparsity::Edge;
 use skinny_train::{
-    CpuEngine, Engine, Examples, Material, Recipe, Resolved, RunFolder, Section, Trainer,
+    CpuEngine, Engine, Examples, Material, Recipe, Resolved, RunFolder, Section, Trained, Trainer,
     initialize,
 };
 use small::{Place, assert_same, outcome};
@@ -227,4 +228,33 @@ fn without_flips_the_trainer_is_a_plain_loop() {
     for section in [Section::Weights, Section::Slot(0)] {
         assert_eq!(bits(&plain, section), bits(&trained, section));
     }
+}
+
+/// A network that learned from shifted pictures is given the statistics of shifted pictures, before it is saved.
+#[test]
+fn statistics_are_estimated_on_augmented_pictures() {
+    let place = Place::new();
+    // Without a rate only the running statistics move.
+    let means = |augment: &[&str], batches: usize| -> Vec<f32> {
+        let mut recipe = place.recipe("normed", "lr = 1e-9", "method = 'dense'");
+        recipe.data.augment = augment.iter().map(ToString::to_string).collect();
+        recipe.train.batchnorm_batches = batches;
+        let out = format!("{}-{batches}", augment.len());
+        place.run(&recipe, &out, 1);
+        let folder = RunFolder::open(&place.path(&out)).unwrap();
+        let trained = Trained::new(folder.unpacked("last").unwrap(), 48, 1).unwrap();
+        let graph = trained.engine.graph();
+        let index = (graph.parameters.iter()).position(|p| p.role == Role::RunningMean);
+        let mut means = Vec::new();
+        trained
+            .engine
+            .read(Section::Weights, index.unwrap(), &mut means);
+        means
+    };
+    let distance =
+        |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() };
+    let learned = means(&["shift:4"], 0);
+    let augmented = distance(&learned, &means(&["shift:4"], 8));
+    let plain = distance(&learned, &means(&[], 8));
+    assert!(augmented < 0.2 * plain, "{augmented} and {plain}");
 }
