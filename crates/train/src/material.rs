@@ -93,7 +93,7 @@ impl Material {
         })
     }
 
-    /// How the batches of training are made: shuffled and augmented, a small last one left out.
+    /// How the batches of training are made: shuffled and augmented; a last one that is not full is left out unless it is the only one.
     pub(crate) fn training_options(&self, recipe: &Recipe) -> LoaderOptions {
         let (batch, epochs) = (recipe.data.batch, recipe.train.epochs as usize);
         let mut options = LoaderOptions::training(batch, epochs, recipe.seed);
