@@ -1,5 +1,5 @@
-//! A training step of NIN's convolutions with sparse weights beside the dense one, on one thread: forward, input gradient
-//! and weight gradient of a lane, interleaved, the least of several rounds.
+//! A training step of the convolutions of NIN, LeNet-5 and ResNet-20 with sparse weights beside the dense one, on one
+//! thread: forward, input gradient and weight gradient of a lane, interleaved, the least of several rounds.
 //!
 //! `cargo bench -p skinny-kernels --bench sparse -- [ROUNDS]`
 #![allow(missing_docs)]
@@ -13,7 +13,7 @@ const IMAGES: usize = 8;
 const DENSITIES: [f64; 5] = [0.5, 0.25, 0.1, 0.05, 0.02];
 
 /// Name, input shape, output channels, side of the kernel, padding; the stride is 1.
-const LAYERS: [(&str, [usize; 3], usize, usize, usize); 8] = [
+const LAYERS: [(&str, [usize; 3], usize, usize, usize); 11] = [
     ("conv1", [3, 32, 32], 192, 5, 2),
     ("cccp1", [192, 32, 32], 160, 1, 0),
     ("cccp2", [160, 32, 32], 96, 1, 0),
@@ -22,6 +22,9 @@ const LAYERS: [(&str, [usize; 3], usize, usize, usize); 8] = [
     ("conv3", [192, 8, 8], 192, 3, 1),
     ("cccp6", [192, 8, 8], 10, 1, 0),
     ("lenet5 conv2", [20, 12, 12], 50, 5, 0),
+    ("resnet20 stage 1", [16, 32, 32], 16, 3, 1),
+    ("resnet20 stage 2", [32, 16, 16], 32, 3, 1),
+    ("resnet20 stage 3", [64, 8, 8], 64, 3, 1),
 ];
 
 fn least(rounds: usize, times: &mut [f64], mut calls: Vec<Box<dyn FnMut() + '_>>) {
@@ -114,7 +117,7 @@ fn main() {
         };
         run(None, &mut dense);
         let multiply_adds = (IMAGES * conv.weight_len() * side * side) as f64;
-        print!("{name:<13} dense");
+        print!("{name:<16} dense");
         for time in dense {
             print!("  {time:8.3} ({:5.1} GFLOP/s)", 2e-6 * multiply_adds / time);
         }

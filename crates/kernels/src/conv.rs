@@ -163,7 +163,8 @@ impl Conv2d {
         } else {
             self.images_at_once()
         };
-        let (tap_gradients, scratch) = scratch.split_at_mut(self.tap_gradients_len(images));
+        let (tap_gradients, scratch) =
+            gemm::aligned(scratch).split_at_mut(self.tap_gradients_len(images));
         if !self.is_pointwise() {
             input_gradient.fill(0.0);
         }
@@ -240,7 +241,8 @@ impl Conv2d {
         );
         let [channels, taps, pixels] = [self.output[0] / self.groups, self.taps(), self.pixels()];
         let (padded, scratch) = scratch.split_at_mut(self.padded_len(images));
-        let (transposed, scratch) = scratch.split_at_mut(taps * gemm::packed_width(channels));
+        let (transposed, scratch) =
+            gemm::aligned(scratch).split_at_mut(taps * gemm::packed_width(channels));
         let windows = Windows::new(self, images, input, padded);
         for group in 0..self.groups {
             let gradient = Planes {

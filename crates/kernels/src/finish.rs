@@ -1,6 +1,7 @@
 //! What is done to a value on its way to memory, so that no pass of its own is needed.
 
 use crate::activation;
+use crate::gemm::copy_short;
 use crate::vector::Vector;
 
 /// What is done to every value of a result before it is written.
@@ -24,6 +25,25 @@ impl Finish<'_> {
             Finish::Relu => value,
             Finish::Where(output) if output[at] > 0.0 => value,
             Finish::Where(_) => 0.0,
+        }
+    }
+
+    /// Writes some values, the first of which goes to `at`, finished.
+    #[inline(always)]
+    pub(crate) fn write(&self, values: &[f32], at: usize, into: &mut [f32]) {
+        match self {
+            Finish::Keep => copy_short(values, into),
+            Finish::Relu => {
+                for (into, value) in into.iter_mut().zip(values) {
+                    *into = Finish::Relu.value(*value, 0);
+                }
+            }
+            Finish::Where(output) => {
+                let output = &output[at..at + values.len()];
+                for (at, (into, value)) in into.iter_mut().zip(values).enumerate() {
+                    *into = Finish::Where(output).value(*value, at);
+                }
+            }
         }
     }
 

@@ -22,10 +22,20 @@ pub(crate) const DEPTH: usize = 256;
 /// Columns that are packed at once: a block of B of this width fits the second-level cache.
 pub(crate) const COLUMNS: usize = 384;
 
+/// Values of a cache line, which is as long as the longest vector.
+pub(crate) const LINE: usize = 16;
+
+/// Some scratch without what lies before its first cache line, less than [`LINE`] values: a vector that crosses two lines
+/// takes twice as long to load.
+pub(crate) fn aligned(scratch: &mut [f32]) -> &mut [f32] {
+    let before = scratch.as_ptr().align_offset(LINE * size_of::<f32>());
+    &mut scratch[before..]
+}
+
 /// Elements that [`multiply`] needs as scratch.
 pub(crate) const fn scratch_len(columns: usize) -> usize {
     let columns = if columns < COLUMNS { columns } else { COLUMNS };
-    packed_width(columns) * DEPTH
+    packed_width(columns) * DEPTH + LINE
 }
 
 /// Columns of the packed form of this many columns, on any processor.
@@ -204,21 +214,8 @@ impl<'a> Output<'a> {
             let (offset, contiguous) = self.place(next);
             let end = columns.end.min(next + contiguous - self.spare);
             let part = next - columns.start..end - columns.start;
-            for (row, values) in tile.chunks_exact(width).enumerate() {
-                let to = offset + row * self.row_stride;
-                let into = &mut self.data[to..to + part.len()];
-                match self.finish {
-                    Finish::Keep => copy_short(&values[part.clone()], into),
-                    finish => {
-                        let finish = finish.at(to);
-                        for (at, (into, value)) in
-                            into.iter_mut().zip(&values[part.clone()]).enumerate()
-                        {
-                            *into = finish.value(*value, at);
-                        }
-                    }
-                }
-            }
+            let (finish, into) = (self.finish.at(offset), &mut self.data[offset..]);
+            write_rows(tile, width, part, finish, into, self.row_stride);
             next = end;
         }
     }
@@ -252,6 +249,23 @@ impl<'a> Output<'a> {
     }
 }
 
+multiversion! {
+    /// Writes some columns of the rows of a tile, finished, to rows that begin `row_stride` values apart.
+    fn write_rows(
+        tile: &[f32],
+        width: usize,
+        columns: Range<usize>,
+        finish: Finish<'_>,
+        into: &mut [f32],
+        row_stride: usize,
+    ) {
+        for (row, values) in tile.chunks_exact(width).enumerate() {
+            let (at, values) = (row * row_stride, &values[columns.clone()]);
+            finish.write(values, at, &mut into[at..at + values.len()]);
+        }
+    }
+}
+
 /// What the product is added to.
 #[derive(Clone, Copy)]
 pub(crate) enum Base<'a> {
@@ -276,6 +290,7 @@ pub(crate) fn multiply(
         return;
     }
     let tile = tiles();
+    let scratch = aligned(scratch);
     for first in (0..columns).step_by(COLUMNS) {
         let block = first..columns.min(first + COLUMNS);
         for (from, to, base) in depth_blocks(depth, base) {

@@ -3,12 +3,15 @@
 //! The columns are taken [`TILE`] at a time and the depth [`BLOCK`] at a time, so that the packed part of the right
 //! matrix stays in the first-level cache while every kept element of its depths is multiplied with a row of it: one
 //! element of the left matrix, one whole row of registers. Nothing is done for elements that are not kept.
+//!
+//! Where few elements are kept, packing is most of the work. A right matrix whose vectors of columns lie together in memory
+//! can then be read where it lies: the order of the sums, and so their bits, are the same.
 
 mod kernel;
 
 use std::ops::Range;
 
-use crate::gemm::{Output, Right};
+use crate::gemm::{LINE, Output, Right, aligned};
 use kernel::kernels;
 
 /// Columns of one tile, a multiple of the lanes of every vector.
@@ -17,7 +20,25 @@ pub(crate) const TILE: usize = 64;
 /// Depths whose part of a tile is multiplied at once.
 pub(crate) const BLOCK: usize = 96;
 
-/// A kept element: where its row of the packed block begins, and its value.
+/// Vectors of a tile, where vectors are shortest.
+const VECTORS_MAX: usize = TILE / 4;
+
+/// Where the vectors of a tile begin in a right matrix that is read where it lies.
+pub(crate) type Places = [usize; VECTORS_MAX];
+
+/// Columns of a vector on this processor.
+pub(crate) fn lanes() -> usize {
+    kernels().lanes
+}
+
+/// A right matrix that is read where it lies: vectors of columns begin at their places, plus the offset of the depth.
+pub(crate) struct InPlace<'a, P: Fn(Range<usize>) -> Places> {
+    pub data: &'a [f32],
+    /// The places of the vectors of [`TILE`] columns.
+    pub places: P,
+}
+
+/// A kept element: where its row of the packed block begins, or the offset of its depth in place, and its value.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[repr(C)]
 pub(crate) struct Entry {
@@ -48,18 +69,46 @@ pub(crate) struct SparseMatrix {
     entries: Vec<Entry>,
     /// For every entry, the position of its value among the weights.
     sources: Vec<u32>,
+    /// The largest offset.
+    reach: usize,
+    /// Whether offsets are those of depths in place instead of rows of a packed block.
+    in_place: bool,
 }
 
 impl SparseMatrix {
     /// The pattern with the given kept elements `(row, depth, position of the value among the weights)`.
-    pub fn new(
+    pub fn new(shape: [usize; 2], elements: impl Iterator<Item = (usize, usize, usize)>) -> Self {
+        Self::with_offsets(shape, BLOCK, |at| at % BLOCK * TILE, elements)
+    }
+
+    /// The same for a right matrix that is read where it lies, with the offset of every depth.
+    pub fn in_place(
+        rows: usize,
+        offsets: &[usize],
+        elements: impl Iterator<Item = (usize, usize, usize)>,
+    ) -> Self {
+        let depth = offsets.len();
+        Self {
+            in_place: true,
+            ..Self::with_offsets([rows, depth], depth.max(1), |at| offsets[at], elements)
+        }
+    }
+
+    /// Whether the right matrix is read where it lies, not packed.
+    pub fn is_in_place(&self) -> bool {
+        self.in_place
+    }
+
+    fn with_offsets(
         [rows, depth]: [usize; 2],
+        block: usize,
+        offset: impl Fn(usize) -> usize,
         elements: impl Iterator<Item = (usize, usize, usize)>,
     ) -> Self {
         let mut elements: Vec<[u32; 4]> = elements
             .map(|(row, at, source)| {
                 assert!(row < rows && at < depth);
-                [(at / BLOCK) as u32, row as u32, at as u32, source as u32]
+                [(at / block) as u32, row as u32, at as u32, source as u32]
             })
             .collect();
         elements.sort_unstable();
@@ -69,17 +118,20 @@ impl SparseMatrix {
             lists: Vec::new(),
             entries: Vec::with_capacity(elements.len()),
             sources: Vec::with_capacity(elements.len()),
+            reach: 0,
+            in_place: false,
         };
-        for block in elements.chunk_by(|a, b| a[0] == b[0]) {
-            let from = block[0][0] as usize * BLOCK;
+        for elements in elements.chunk_by(|a, b| a[0] == b[0]) {
+            let from = elements[0][0] as usize * block;
             let first = matrix.lists.len();
-            let mut rows: Vec<&[[u32; 4]]> = block.chunk_by(|a, b| a[1] == b[1]).collect();
+            let mut rows: Vec<&[[u32; 4]]> = elements.chunk_by(|a, b| a[1] == b[1]).collect();
             // Lists of the same length one after the other: the end of each loop is predicted.
             rows.sort_by_key(|row| row.len());
             for row in rows {
                 let start = matrix.entries.len() as u32;
                 for [_, _, at, source] in row {
-                    let offset = (*at as usize - from) * TILE;
+                    let offset = offset(*at as usize);
+                    matrix.reach = matrix.reach.max(offset);
                     matrix.entries.push(Entry {
                         offset: offset as u32,
                         value: 0.0,
@@ -93,7 +145,7 @@ impl SparseMatrix {
                 });
             }
             matrix.blocks.push(Block {
-                depth: from..depth.min(from + BLOCK),
+                depth: from..depth.min(from + block),
                 lists: first..matrix.lists.len(),
             });
         }
@@ -121,7 +173,7 @@ impl SparseMatrix {
 
     /// Values of scratch that [`Self::multiply`] and [`Self::sample`] need.
     pub fn scratch_len(rows: usize) -> usize {
-        (BLOCK + rows) * TILE
+        (BLOCK + rows) * TILE + LINE
     }
 
     /// `output = bias + self · right` for `columns` columns; without a bias, 0 is in its place.
@@ -133,7 +185,7 @@ impl SparseMatrix {
         output: &mut Output,
         scratch: &mut [f32],
     ) {
-        let (packed, scratch) = scratch.split_at_mut(BLOCK * TILE);
+        let (packed, scratch) = aligned(scratch).split_at_mut(BLOCK * TILE);
         let tile = &mut scratch[..self.rows * TILE];
         for first in (0..columns).step_by(TILE) {
             let some = first..columns.min(first + TILE);
@@ -142,6 +194,35 @@ impl SparseMatrix {
                 let packed = &mut packed[..block.depth.len() * TILE];
                 right.pack(block.depth.clone(), some.clone(), TILE, packed);
                 self.multiply_block(block, packed, tile);
+            }
+            output.write(some, tile, TILE);
+        }
+    }
+
+    /// [`Self::multiply`] with a right matrix that is read where it lies; `columns` is a multiple of [`TILE`].
+    pub fn multiply_in_place(
+        &self,
+        columns: usize,
+        right: &InPlace<impl Fn(Range<usize>) -> Places>,
+        bias: Option<&[f32]>,
+        output: &mut Output,
+        scratch: &mut [f32],
+    ) {
+        let tile = &mut aligned(scratch)[..self.rows * TILE];
+        for first in (0..columns).step_by(TILE) {
+            let some = first..first + TILE;
+            start(bias, tile);
+            let places = (right.places)(some.clone());
+            self.check_in_place(right.data, &places);
+            // SAFETY: as in `multiply_block`; every vector of every entry lies in the data, as just checked.
+            unsafe {
+                (kernels().product_in_place)(
+                    &self.lists,
+                    &self.entries,
+                    right.data.as_ptr(),
+                    &places,
+                    tile.as_mut_ptr(),
+                );
             }
             output.write(some, tile, TILE);
         }
@@ -157,6 +238,7 @@ impl SparseMatrix {
     }
 
     fn multiply_block(&self, block: &Block, packed: &[f32], tile: &mut [f32]) {
+        assert!(!self.in_place);
         assert!(packed.len() >= block.depth.len() * TILE && tile.len() >= self.rows * TILE);
         let lists = &self.lists[block.lists.clone()];
         // SAFETY: the rows and offsets of a pattern lie in the matrix that it was made for, so in the tile and in the
@@ -175,7 +257,7 @@ impl SparseMatrix {
         values: &mut [f32],
         scratch: &mut [f32],
     ) {
-        let (packed, scratch) = scratch.split_at_mut(BLOCK * TILE);
+        let (packed, scratch) = aligned(scratch).split_at_mut(BLOCK * TILE);
         let tile = &mut scratch[..self.rows * TILE];
         for first in (0..columns).step_by(TILE) {
             let some = first..columns.min(first + TILE);
@@ -188,6 +270,42 @@ impl SparseMatrix {
         }
     }
 
+    /// [`Self::sample`] with a right matrix that is read where it lies; `columns` is a multiple of [`TILE`].
+    pub fn sample_in_place(
+        &self,
+        columns: usize,
+        gradient: &impl Right,
+        right: &InPlace<impl Fn(Range<usize>) -> Places>,
+        values: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let tile = &mut aligned(scratch)[..self.rows * TILE];
+        assert!(values.len() >= self.entries.len());
+        for first in (0..columns).step_by(TILE) {
+            let some = first..first + TILE;
+            gradient.pack(0..self.rows, some.clone(), TILE, tile);
+            let places = (right.places)(some);
+            self.check_in_place(right.data, &places);
+            // SAFETY: as in `sample_block`; every vector of every entry lies in the data, as just checked.
+            unsafe {
+                (kernels().sample_in_place)(
+                    &self.lists,
+                    &self.entries,
+                    right.data.as_ptr(),
+                    &places,
+                    tile.as_ptr(),
+                    values.as_mut_ptr(),
+                );
+            }
+        }
+    }
+
+    /// Asserts that the vectors of every entry lie in the data.
+    fn check_in_place(&self, data: &[f32], places: &Places) {
+        let last = places.iter().max().expect("a tile has vectors");
+        assert!(self.in_place && last + self.reach + lanes() <= data.len());
+    }
+
     /// [`Self::sample`] for one tile of columns whose both sides are packed, [`TILE`] values per row and per depth.
     pub fn sample_packed(&self, gradient: &[f32], packed: &[f32], values: &mut [f32]) {
         for block in &self.blocks {
@@ -197,6 +315,7 @@ impl SparseMatrix {
     }
 
     fn sample_block(&self, block: &Block, gradient: &[f32], packed: &[f32], values: &mut [f32]) {
+        assert!(!self.in_place);
         assert!(packed.len() >= block.depth.len() * TILE && gradient.len() >= self.rows * TILE);
         assert!(values.len() >= self.entries.len());
         let lists = &self.lists[block.lists.clone()];

@@ -1,10 +1,13 @@
 //! Convolutions whose weights are mostly zero: the same products, with the kept weights only.
 
-use super::windows::{Planes, Windows, add_windows};
+use std::ops::Range;
+
+use super::windows::{Planes, Windows, add_windows, window_offsets};
 use super::{Conv2d, add_bias_gradient};
 use crate::finish::Finish;
-use crate::gemm::Output;
-use crate::sparse::SparseMatrix;
+use crate::gemm::{Output, aligned};
+use crate::simd::first_level_cache;
+use crate::sparse::{self, InPlace, Places, SparseMatrix, TILE};
 
 /// A convolution with a fixed set of kept weights.
 ///
@@ -22,9 +25,16 @@ pub struct SparseConv2d {
 impl SparseConv2d {
     /// The convolution with the weights whose bits are set in `mask`, 64 weights per word.
     pub fn new(conv: Conv2d, mask: &[u64]) -> Self {
+        Self::with(conv, mask, |conv, kept| {
+            lies_in_vectors(conv) && is_cheap_in_place(conv, kept)
+        })
+    }
+
+    /// The same with a choice, by a convolution and the kept weights of a group, whether windows are read where they lie.
+    fn with(conv: Conv2d, mask: &[u64], in_place: impl Fn(&Conv2d, usize) -> bool) -> Self {
         assert!(mask.len() * 64 >= conv.weight_len());
         let [channels, taps] = [conv.output[0] / conv.groups, conv.taps()];
-        let [inputs, area] = [conv.input[0] / conv.groups, conv.kernel[0] * conv.kernel[1]];
+        let area = conv.kernel[0] * conv.kernel[1];
         let kept = |group: usize| {
             let from = group * channels * taps;
             (0..channels * taps).filter_map(move |at| {
@@ -33,27 +43,33 @@ impl SparseConv2d {
                 is_kept.then_some((at / taps, at % taps, source))
             })
         };
-        let mirrored = conv.mirrored().is_some();
+        let over_windows = |conv: &Conv2d, elements: Vec<(usize, usize, usize)>| {
+            let rows = conv.output[0] / conv.groups;
+            if in_place(conv, elements.len()) {
+                let offsets = window_offsets(conv);
+                SparseMatrix::in_place(rows, &offsets, elements.into_iter())
+            } else {
+                SparseMatrix::new([rows, conv.taps()], elements.into_iter())
+            }
+        };
+        let forward = |group| over_windows(&conv, kept(group).collect());
+        let backward = |group| match conv.mirrored() {
+            Some(mirrored) => {
+                let elements = kept(group).map(|(output, tap, source)| {
+                    let turned = area - 1 - tap % area;
+                    (tap / area, output * area + turned, source)
+                });
+                over_windows(&mirrored, elements.collect())
+            }
+            None => {
+                let elements = kept(group).map(|(output, tap, source)| (tap, output, source));
+                SparseMatrix::new([taps, channels], elements)
+            }
+        };
         Self {
             conv,
-            forward: (0..conv.groups)
-                .map(|group| SparseMatrix::new([channels, taps], kept(group)))
-                .collect(),
-            backward: (0..conv.groups)
-                .map(|group| {
-                    if mirrored {
-                        let elements = kept(group).map(|(output, tap, source)| {
-                            let turned = area - 1 - tap % area;
-                            (tap / area, output * area + turned, source)
-                        });
-                        SparseMatrix::new([inputs, channels * area], elements)
-                    } else {
-                        let elements =
-                            kept(group).map(|(output, tap, source)| (tap, output, source));
-                        SparseMatrix::new([taps, channels], elements)
-                    }
-                })
-                .collect(),
+            forward: (0..conv.groups).map(forward).collect(),
+            backward: (0..conv.groups).map(backward).collect(),
         }
     }
 
@@ -166,7 +182,8 @@ impl SparseConv2d {
         }
         input_gradient.fill(0.0);
         let at_once = conv.images_at_once();
-        let (tap_gradients, scratch) = scratch.split_at_mut(conv.tap_gradients_len(images));
+        let (tap_gradients, scratch) =
+            aligned(scratch).split_at_mut(conv.tap_gradients_len(images));
         let chunks = output_gradient.chunks(at_once * conv.output_len());
         let into = input_gradient.chunks_mut(at_once * conv.input_len());
         for (gradients, into) in chunks.zip(into) {
@@ -222,13 +239,13 @@ impl SparseConv2d {
                 image_stride: conv.output_len(),
             };
             let (own, rest) = values.split_at_mut(matrix.len());
-            matrix.sample(
-                images * pixels,
-                &gradient,
-                &windows.group(group),
-                own,
-                scratch,
-            );
+            let (windows, columns) = (windows.group(group), images * pixels);
+            if matrix.is_in_place() {
+                let right = in_place(&windows);
+                matrix.sample_in_place(columns, &gradient, &right, own, scratch);
+            } else {
+                matrix.sample(columns, &gradient, &windows, own, scratch);
+            }
             values = rest;
         }
         if let Some(bias_gradient) = bias_gradient {
@@ -256,6 +273,34 @@ impl SparseConv2d {
     }
 }
 
+/// Whether every vector of pixels lies in one row of the padded input, and every tile in one image.
+fn lies_in_vectors(conv: &Conv2d) -> bool {
+    conv.stride == [1, 1]
+        && conv.output[2].is_multiple_of(sparse::lanes())
+        && conv.pixels().is_multiple_of(TILE)
+}
+
+/// Whether so few weights are kept that loads which cross cache lines cost less than packing; of windows of one pixel,
+/// which lie whole planes apart, packing reads every line but once.
+fn is_cheap_in_place(conv: &Conv2d, kept: usize) -> bool {
+    /// Kept weights of a tap, measured by `benches/sparse.rs`, where the rows that a tile needs fit the first-level cache
+    /// and where they do not.
+    const MOST_KEPT: [usize; 2] = [8, 4];
+    let channels = conv.input[0] / conv.groups;
+    let rows = TILE.div_ceil(conv.output[2]) + conv.kernel[0] - 1;
+    let bytes = channels * rows * conv.covered()[1] * size_of::<f32>();
+    let most_kept = MOST_KEPT[usize::from(bytes > first_level_cache())];
+    !conv.is_pointwise() && kept <= most_kept * conv.taps()
+}
+
+/// Windows that are read where they lie.
+fn in_place<'a>(windows: &'a Windows) -> InPlace<'a, impl Fn(Range<usize>) -> Places> {
+    InPlace {
+        data: windows.data(),
+        places: |pixels| windows.places(pixels, sparse::lanes()),
+    }
+}
+
 /// `output = matrices ∗ input + bias`, finished, for the windows of `conv`, one matrix per group.
 #[allow(clippy::too_many_arguments)]
 fn forward(
@@ -279,12 +324,96 @@ fn forward(
             ..Output::images(output, pixels, conv.output_len())
         };
         let bias = bias.map(|bias| &bias[rows]);
-        matrix.multiply(
-            images * pixels,
-            &windows.group(group),
+        let (windows, columns) = (windows.group(group), images * pixels);
+        if matrix.is_in_place() {
+            matrix.multiply_in_place(columns, &in_place(&windows), bias, &mut into, scratch);
+        } else {
+            matrix.multiply(columns, &windows, bias, &mut into, scratch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::numbers;
+
+    /// The output, the input gradient and the weight gradient, as bits.
+    fn results(sparse: &mut SparseConv2d, images: usize) -> [Vec<u32>; 3] {
+        let conv = sparse.conv;
+        let input = numbers(images * conv.input_len(), 1);
+        let weight = numbers(conv.weight_len(), 2);
+        let bias = numbers(conv.output[0], 3);
+        let gradient = numbers(images * conv.output_len(), 4);
+        let mut scratch = vec![f32::NAN; sparse.scratch_len(images)];
+        let mut output = vec![f32::NAN; gradient.len()];
+        let mut back = vec![f32::NAN; input.len()];
+        let mut values = vec![0.0; sparse.kept()];
+        let mut weight_gradient = vec![0.0; weight.len()];
+        sparse.refresh(&weight);
+        let bias = Some(&bias[..]);
+        sparse.forward(
+            images,
+            &input,
             bias,
-            &mut into,
-            scratch,
+            &mut output,
+            Finish::Relu,
+            &mut scratch,
         );
+        sparse.backward_input(images, &gradient, &mut back, Finish::Keep, &mut scratch);
+        sparse.backward_weight(images, &input, &gradient, &mut values, None, &mut scratch);
+        sparse.scatter(&values, &mut weight_gradient);
+        [output, back, weight_gradient].map(|values| values.into_iter().map(f32::to_bits).collect())
+    }
+
+    #[test]
+    fn windows_read_in_place_give_the_bits_of_packed_ones() {
+        let conv = |input: [usize; 3], outputs: usize, padding: usize, groups: usize| Conv2d {
+            input,
+            output: [outputs, 16, 16],
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: [padding; 2],
+            groups,
+        };
+        for conv in [
+            conv([12, 16, 16], 10, 1, 1),
+            conv([16, 16, 16], 18, 1, 2),
+            conv([5, 18, 18], 7, 0, 1),
+        ] {
+            assert!(lies_in_vectors(&conv));
+            let choices = numbers(conv.weight_len(), 5);
+            let mut mask = vec![0u64; conv.weight_len().div_ceil(64)];
+            for (at, _) in choices
+                .iter()
+                .enumerate()
+                .filter(|(_, choice)| **choice < -0.4)
+            {
+                mask[at / 64] |= 1 << (at % 64);
+            }
+            let mut packed = SparseConv2d::with(conv, &mask, |_, _| false);
+            let mut in_place = SparseConv2d::with(conv, &mask, |conv, _| lies_in_vectors(conv));
+            assert!(in_place.forward.iter().all(SparseMatrix::is_in_place));
+            for images in [1, 3] {
+                let expected = results(&mut packed, images);
+                assert_eq!(results(&mut in_place, images), expected, "{conv:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn few_kept_weights_are_read_in_place_and_many_are_packed() {
+        let conv = Conv2d {
+            input: [16, 32, 32],
+            output: [16, 32, 32],
+            kernel: [3, 3],
+            stride: [1, 1],
+            padding: [1, 1],
+            groups: 1,
+        };
+        let sparse = |mask: u64| SparseConv2d::new(conv, &[mask; 36]);
+        let [few, many] = [sparse(0x8080_8080_8080_8080), sparse(u64::MAX)];
+        assert!(few.forward[0].is_in_place() && few.backward[0].is_in_place());
+        assert!(!many.forward[0].is_in_place() && !many.backward[0].is_in_place());
     }
 }

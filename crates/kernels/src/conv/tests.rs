@@ -337,6 +337,14 @@ fn convolutions_match_plain_loops() {
             &conv([1, 1, 1], 2, square(3), square(1), square(1), 1),
             images,
         );
+        check(
+            &conv([8, 16, 16], 10, square(3), square(1), square(1), 2),
+            images,
+        );
+        check(
+            &conv([3, 10, 18], 4, square(3), square(1), square(0), 1),
+            images,
+        );
         check(&conv([2, 5, 3], 3, [3, 2], [2, 1], [0, 1], 1), images);
         check(&conv([2, 4, 40], 3, [1, 3], [1, 3], [0, 2], 1), images);
         check(

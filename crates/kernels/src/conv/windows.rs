@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::Conv2d;
 use crate::gemm::{Buffer, DEPTH, Left, Right, Rows, Run, copy_short, panels};
-use crate::sparse::TILE as PANEL_COLUMNS_MAX;
+use crate::sparse::{Places, TILE as PANEL_COLUMNS_MAX};
 use crate::transpose;
 
 /// The input of a convolution, padded if windows leave it: every tap of every window is inside.
@@ -23,12 +23,11 @@ pub(super) struct Windows<'a> {
 
 impl<'a> Windows<'a> {
     pub fn new(conv: &Conv2d, images: usize, input: &'a [f32], padded: &'a mut [f32]) -> Self {
-        let [channels, height, width] = conv.input;
-        let [mut rows, mut columns] = [height, width];
+        let [channels, ..] = conv.input;
+        let [rows, columns] = plane_shape(conv);
         let data = if conv.padding == [0, 0] {
             input
         } else {
-            [rows, columns] = conv.covered();
             pad(conv, input, padded);
             padded
         };
@@ -71,6 +70,18 @@ impl<'a> Windows<'a> {
         self.data
     }
 
+    /// Where the vectors of some pixels, counted over all images, begin; each of them must lie in one output row.
+    pub fn places(&self, pixels: Range<usize>, lanes: usize) -> Places {
+        let mut places = Places::default();
+        let vectors = self
+            .runs(pixels)
+            .flat_map(|run| (0..run.length).step_by(lanes).map(move |at| run.start + at));
+        for (place, start) in places.iter_mut().zip(vectors) {
+            *place = start;
+        }
+        places
+    }
+
     /// Where the windows of some pixels, counted over all images, begin: one run per output row.
     fn runs(&self, pixels: Range<usize>) -> impl Iterator<Item = Run> {
         let [height, width] = self.output;
@@ -95,6 +106,21 @@ impl<'a> Windows<'a> {
             Some(Run { start, length })
         })
     }
+}
+
+/// Height and width of the planes that windows are read from: the input's if no window leaves it, padded ones else.
+fn plane_shape(conv: &Conv2d) -> [usize; 2] {
+    if conv.padding == [0, 0] {
+        [conv.input[1], conv.input[2]]
+    } else {
+        conv.covered()
+    }
+}
+
+/// Where the values of all taps of a group begin in the planes of [`Windows`], counted from the beginning of a window.
+pub(super) fn window_offsets(conv: &Conv2d) -> Vec<usize> {
+    let [rows, columns] = plane_shape(conv);
+    tap_offsets(conv.kernel, rows * columns, columns, 0..conv.taps()).collect()
 }
 
 /// Where the values of some taps begin in planes of this size and width, counted from the beginning of a window.
@@ -122,19 +148,28 @@ pub(super) fn tap_offsets(
     })
 }
 
-/// Copies of a fixed number of values each that fill one row of a panel: (to, from).
+/// Values that a vector of the widest registers holds.
+const WIDE: usize = 16;
+
+/// Copies that fill one row of a panel, (to, from), by the number of values that each copies.
 struct Copies {
+    sixteens: CopyList,
+    eights: CopyList,
+    fours: CopyList,
+    ones: CopyList,
+}
+
+/// Copies of the same number of values each: (to, from).
+struct CopyList {
     list: [(usize, usize); PANEL_COLUMNS_MAX],
     count: usize,
 }
 
-impl Copies {
-    fn new() -> Self {
-        Self {
-            list: [(0, 0); PANEL_COLUMNS_MAX],
-            count: 0,
-        }
-    }
+impl CopyList {
+    const EMPTY: Self = Self {
+        list: [(0, 0); PANEL_COLUMNS_MAX],
+        count: 0,
+    };
 
     /// Adds copies of `size` values that cover `length` ones; the last one overlaps if need be.
     fn cover(&mut self, size: usize, to: usize, from: usize, length: usize) {
@@ -162,6 +197,16 @@ impl Copies {
     }
 }
 
+multiversion! {
+    /// Makes the copies for every tap of a panel with rows of `width` values.
+    fn fill_panel(copies: &Copies, from: &[f32], taps: &[usize], width: usize, panel: &mut [f32]) {
+        copies.sixteens.run::<WIDE>(from, taps, width, panel);
+        copies.eights.run::<8>(from, taps, width, panel);
+        copies.fours.run::<4>(from, taps, width, panel);
+        copies.ones.run::<1>(from, taps, width, panel);
+    }
+}
+
 impl Right for Windows<'_> {
     fn pack(&self, depth: Range<usize>, pixels: Range<usize>, width: usize, packed: &mut [f32]) {
         let mut taps = [0; DEPTH];
@@ -170,23 +215,28 @@ impl Right for Windows<'_> {
             *place = tap;
         }
         for (pixels, panel) in panels(depth.len(), pixels, width, packed) {
-            let [mut eights, mut fours, mut ones] = [Copies::new(), Copies::new(), Copies::new()];
+            let mut copies = Copies {
+                sixteens: CopyList::EMPTY,
+                eights: CopyList::EMPTY,
+                fours: CopyList::EMPTY,
+                ones: CopyList::EMPTY,
+            };
             let mut to = 0;
-            for run in self.runs(pixels) {
-                match run.length {
-                    8.. if self.stride[1] == 1 => eights.cover(8, to, run.start, run.length),
-                    4.. if self.stride[1] == 1 => fours.cover(4, to, run.start, run.length),
+            for Run { start, length } in self.runs(pixels) {
+                match length {
+                    WIDE.. if self.stride[1] == 1 => copies.sixteens.cover(WIDE, to, start, length),
+                    8.. if self.stride[1] == 1 => copies.eights.cover(8, to, start, length),
+                    4.. if self.stride[1] == 1 => copies.fours.cover(4, to, start, length),
                     _ => {
-                        for at in 0..run.length {
-                            ones.cover(1, to + at, run.start + at * self.stride[1], 1);
+                        for at in 0..length {
+                            let from = start + at * self.stride[1];
+                            copies.ones.cover(1, to + at, from, 1);
                         }
                     }
                 }
-                to += run.length;
+                to += length;
             }
-            eights.run::<8>(self.data, taps, width, panel);
-            fours.run::<4>(self.data, taps, width, panel);
-            ones.run::<1>(self.data, taps, width, panel);
+            fill_panel(&copies, self.data, taps, width, panel);
         }
     }
 }
@@ -248,14 +298,24 @@ impl<'a> Planes<'a> {
     }
 }
 
+multiversion! {
+    /// Copies a matrix of this shape to another one, whose rows begin `to_stride` instead of `from_stride` values apart.
+    fn copy_matrix(shape: [usize; 2], from_values: &[f32], from_stride: usize, to_values: &mut [f32], to_stride: usize) {
+        let [rows, columns] = shape;
+        for row in 0..rows {
+            let (from, to) = (row * from_stride, row * to_stride);
+            copy_short(&from_values[from..from + columns], &mut to_values[to..to + columns]);
+        }
+    }
+}
+
 impl Right for Planes<'_> {
     fn pack(&self, channels: Range<usize>, pixels: Range<usize>, width: usize, packed: &mut [f32]) {
         for (pixels, panel) in panels(channels.len(), pixels, width, packed) {
             for (to, from, length) in self.parts(pixels) {
-                for (channel, row) in channels.clone().zip(panel.chunks_exact_mut(width)) {
-                    let from = from + channel * self.pixels;
-                    copy_short(&self.data[from..from + length], &mut row[to..to + length]);
-                }
+                let planes = &self.data[from + channels.start * self.pixels..];
+                let shape = [channels.len(), length];
+                copy_matrix(shape, planes, self.pixels, &mut panel[to..], width);
             }
         }
     }
@@ -282,26 +342,62 @@ impl Right for TransposedPlanes<'_> {
     }
 }
 
-/// Copies the part of every plane that windows cover, with zeros around it.
-fn pad(conv: &Conv2d, input: &[f32], padded: &mut [f32]) {
-    let [_, height, width] = conv.input;
-    let [rows, columns] = conv.covered();
-    let [top, left] = conv.padding;
-    let inside = left.min(columns)..columns.min(left + width);
-    let planes = input
-        .chunks_exact(height * width)
-        .zip(padded.chunks_exact_mut(rows * columns));
-    for (plane, padded) in planes {
-        for (number, row) in padded.chunks_exact_mut(columns).enumerate() {
-            if number < top || number >= top + height {
-                row.fill(0.0);
-                continue;
+multiversion! {
+    /// Copies the part of every plane that windows cover, with zeros around it.
+    fn pad(conv: &Conv2d, input: &[f32], padded: &mut [f32]) {
+        let [_, height, width] = conv.input;
+        let [rows, columns] = conv.covered();
+        let [top, left] = conv.padding;
+        let inside = left.min(columns)..columns.min(left + width);
+        let inside_rows = top.min(rows)..rows.min(top + height);
+        let planes = input
+            .chunks_exact(height * width)
+            .zip(padded.chunks_exact_mut(rows * columns));
+        for (plane, padded) in planes {
+            let first = (inside_rows.start * columns + inside.start).min(padded.len());
+            let (before, mut rest) = padded.split_at_mut(first);
+            before.fill(0.0);
+            let gap = columns - inside.len();
+            for from in plane.chunks_exact(width).take(inside_rows.len()) {
+                let (row, after) = rest.split_at_mut(inside.len());
+                copy_row(&from[..inside.len()], row);
+                // The zeros between two rows; those after the last one are filled with what follows.
+                zero_start(after, gap);
+                rest = after.get_mut(gap..).unwrap_or_default();
             }
-            let from = &plane[(number - top) * width..][..inside.len()];
-            row[..inside.start].fill(0.0);
-            row[inside.clone()].copy_from_slice(from);
-            row[inside.end..].fill(0.0);
+            rest.fill(0.0);
         }
+    }
+}
+
+/// Sets at least the first `count` values to 0, as far as there are any: a few more cost less than a call.
+#[inline(always)]
+fn zero_start(values: &mut [f32], count: usize) {
+    match values.first_chunk_mut::<8>() {
+        Some(some) if count <= 8 => *some = [0.0; 8],
+        _ => {
+            let count = count.min(values.len());
+            values[..count].fill(0.0);
+        }
+    }
+}
+
+/// Copies a row in vectors, of which the last one overlaps if need be.
+#[inline(always)]
+fn copy_row(from: &[f32], to: &mut [f32]) {
+    match from.len() {
+        WIDE.. => copy_vectors::<WIDE>(from, to),
+        8.. => copy_vectors::<8>(from, to),
+        4.. => copy_vectors::<4>(from, to),
+        _ => copy_vectors::<1>(from, to),
+    }
+}
+
+#[inline(always)]
+fn copy_vectors<const SIZE: usize>(from: &[f32], to: &mut [f32]) {
+    for at in (0..from.len()).step_by(SIZE) {
+        let at = at.min(from.len() - SIZE);
+        to[at..][..SIZE].copy_from_slice(&from[at..][..SIZE]);
     }
 }
 
