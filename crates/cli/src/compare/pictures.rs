@@ -277,35 +277,53 @@ fn pareto(
             (to, best.error.mean),
         ]);
     }
-    let steps = steps.iter().map(|&point| chart.at(point)).collect();
+    let steps: Vec<(f64, f64)> = steps.iter().map(|&point| chart.at(point)).collect();
+    let mut marks: Vec<(f64, f64)> = (steps.windows(2))
+        .flat_map(|pair| marks_of_line([pair[0], pair[1]]))
+        .collect();
     chart.canvas.polyline(steps, ink::BEFORE, 1.6, true);
-    let mut marks = Vec::new();
     for (series, style) in series.iter().zip(&styles).rev() {
         for group in &series.groups {
             let Some(cost) = cost(group) else { continue };
             let interval = group.error.interval.filter(|_| series.has_band);
             if let Some(interval) = interval {
                 chart.whisker(cost, interval, style.ink);
-                // A whisker is a row of marks to what stands beside it.
                 let ends = [interval.0, interval.1].map(|error| chart.at((cost, error)));
-                let steps = ((ends[0].1 - ends[1].1) / 4.0) as usize;
-                marks.extend((0..steps).map(|step| (ends[1].0, ends[1].1 + 4.0 * step as f64)));
+                marks.extend(marks_of_line(ends));
             }
             let mean = (cost, group.error.mean);
             marks.push(chart.at(mean));
             chart.curve(&[mean], style);
         }
     }
-    label(&mut chart, comparison, &frontier, &marks);
+    let with_whiskers = |group: &Group| {
+        let mut series = series.iter().filter(|series| series.has_band);
+        series.any(|series| series.groups.iter().any(|own| std::ptr::eq(*own, group)))
+    };
+    label(&mut chart, comparison, &frontier, &marks, with_whiskers);
     Some(chart.canvas)
 }
 
-/// Names the points of the frontier, each where no other name and no mark stands.
+/// A line as a row of marks, which is what it is to a name that looks for its place.
+fn marks_of_line([from, to]: [(f64, f64); 2]) -> impl Iterator<Item = (f64, f64)> {
+    let steps = ((to.0 - from.0).hypot(to.1 - from.1) / 4.0).ceil();
+    (0..=steps as usize).map(move |step| {
+        let share = step as f64 / steps.max(1.0);
+        (
+            from.0 + share * (to.0 - from.0),
+            from.1 + share * (to.1 - from.1),
+        )
+    })
+}
+
+/// Names the points of the frontier, each where no other name and no mark stands; a thin line leads to a name that is
+/// neither beside its point nor beside its whisker.
 fn label(
     chart: &mut Chart,
     comparison: &Comparison,
     frontier: &[(f64, &Group)],
     marks: &[(f64, f64)],
+    with_whiskers: impl Fn(&Group) -> bool,
 ) {
     const TEXT: u32 = 12;
     /// Height of a line of text.
@@ -317,10 +335,8 @@ fn label(
         let width = text_width(&name, TEXT);
         // The corners first, then along the whisker, then its ends.
         let beside = [-7.0, 17.0, -21.0, 31.0, -35.0, 45.0, -49.0, 59.0];
-        let (low, high) = group
-            .error
-            .interval
-            .unwrap_or((group.error.mean, group.error.mean));
+        let interval = group.error.interval.filter(|_| with_whiskers(group));
+        let (low, high) = interval.unwrap_or((group.error.mean, group.error.mean));
         let end = |error: f64| chart.at((*cost, error)).1;
         let places: Vec<(f64, f64)> = (beside.into_iter())
             .flat_map(|down| [(x + 8.0, y + down), (x - 8.0 - width, y + down)])
@@ -344,6 +360,16 @@ fn label(
         let place = (places.into_iter()).find(|&place| within(place) && free(place));
         if let Some((left, at)) = place {
             taken.push((left, at, width));
+            let middle = at - LINE / 3.0;
+            if interval.is_none() && (middle - y).abs() > 1.5 * LINE {
+                let near = (
+                    x.clamp(left, left + width),
+                    if middle < y { at + 4.0 } else { at - LINE },
+                );
+                chart
+                    .canvas
+                    .polyline(vec![(x, y), near], ink::MUTED, 0.8, false);
+            }
             chart
                 .canvas
                 .text((left, at), &name, TEXT, Anchor::Start, ink::TEXT);
