@@ -10,7 +10,7 @@ pub use sparse::SparseLinear;
 
 use crate::elementwise;
 use crate::finish::Finish;
-use crate::gemm::{self, Base, Left, Matrix, Output, Right};
+use crate::gemm::{self, Base, LINE, Left, Matrix, Output, Right};
 use crate::threads::Threads;
 
 /// Features of one piece of work: a multiple of the rows of every tile, and whole cache lines of a row.
@@ -31,7 +31,7 @@ impl Linear {
         let forward = self.inputs * gemm::packed_width(batch);
         let backward_input = self.outputs * gemm::packed_width(batch);
         let backward_weight = batch * gemm::packed_width(self.inputs);
-        forward.max(backward_input).max(backward_weight)
+        forward.max(backward_input).max(backward_weight) + LINE
     }
 
     /// `output_t = weight · inputᵀ + bias`.
@@ -170,7 +170,7 @@ fn product(
     }
     let width = gemm::tile_columns();
     let depth_row = columns.next_multiple_of(width);
-    let packed = &mut scratch[..depth * depth_row];
+    let packed = &mut gemm::aligned(scratch)[..depth * depth_row];
     if depth > 0 {
         threads.for_each_chunk(packed, gemm::DEPTH * depth_row, |block, packed| {
             let from = block * gemm::DEPTH;

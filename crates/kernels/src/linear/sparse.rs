@@ -1,7 +1,7 @@
 //! Fully connected layers whose weights are mostly zero.
 
 use super::{BLOCK, Linear, bias_gradient_of};
-use crate::gemm::{DEPTH, Matrix, Output, Right};
+use crate::gemm::{DEPTH, LINE, Matrix, Output, Right, aligned};
 use crate::sparse::{SparseMatrix, TILE};
 use crate::threads::Threads;
 
@@ -60,7 +60,7 @@ impl SparseLinear {
 
     /// Values of scratch that the calls with this batch need.
     pub fn scratch_len(&self, batch: usize) -> usize {
-        (self.linear.inputs + self.linear.outputs) * batch.next_multiple_of(TILE)
+        (self.linear.inputs + self.linear.outputs) * batch.next_multiple_of(TILE) + LINE
     }
 
     /// Takes the values of the kept weights.
@@ -134,7 +134,8 @@ impl SparseLinear {
         let [inputs, outputs] = [self.linear.inputs, self.linear.outputs];
         let lengths = [input.len(), output_gradient_t.len(), weight_gradient.len()];
         assert_eq!(lengths, [batch * inputs, batch * outputs, inputs * outputs]);
-        let (input_scratch, scratch) = scratch.split_at_mut(inputs * batch.next_multiple_of(TILE));
+        let (input_scratch, scratch) =
+            aligned(scratch).split_at_mut(inputs * batch.next_multiple_of(TILE));
         let input = Matrix::row_major(input, inputs).transposed();
         let packed = pack_tiles(threads, [inputs, batch], &input, input_scratch);
         let gradient = Matrix::row_major(output_gradient_t, batch);
@@ -170,7 +171,7 @@ fn pack_tiles<'s>(
     right: &(impl Right + Sync),
     scratch: &'s mut [f32],
 ) -> &'s [f32] {
-    let packed = &mut scratch[..depth * columns.next_multiple_of(TILE)];
+    let packed = &mut aligned(scratch)[..depth * columns.next_multiple_of(TILE)];
     let tiles = packed.chunks_exact_mut((depth * TILE).max(1));
     for (packed, first) in tiles.zip((0..columns).step_by(TILE)) {
         threads.for_each_chunk(packed, DEPTH * TILE, |block, packed| {
@@ -190,8 +191,11 @@ fn product(
     bias: Option<&[f32]>,
     into: &mut [f32],
 ) {
-    let mut tile = [0.0; BLOCK * TILE];
-    let tile = &mut tile[..into.len() / columns * TILE];
+    /// Rows that begin with cache lines.
+    #[repr(align(64))]
+    struct Tile([f32; BLOCK * TILE]);
+    let mut tile = Tile([0.0; _]);
+    let tile = &mut tile.0[..into.len() / columns * TILE];
     for (number, first) in (0..columns).step_by(TILE).enumerate() {
         let packed = &packed[number * depth * TILE..][..depth * TILE];
         matrix.multiply_packed(packed, bias, tile);
