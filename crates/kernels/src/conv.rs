@@ -17,6 +17,8 @@ mod windows;
 
 pub use sparse::SparseConv2d;
 
+use std::ops::Range;
+
 use crate::elementwise;
 use crate::finish::Finish;
 use crate::gemm::{self, Base, Matrix, Output};
@@ -24,6 +26,9 @@ use windows::{Planes, Windows, add_transposed, add_windows, mirror};
 
 /// Values of the tap gradients that are held at once: they stay in the second-level cache.
 const TAP_GRADIENTS: usize = 64 * 1024;
+
+/// Values of the padded input that are held at once: they stay in the second-level cache.
+const PADDED: usize = 128 * 1024;
 
 /// A two-dimensional convolution (cross-correlation, as in every framework) of NCHW images with OIHW weights.
 ///
@@ -102,25 +107,32 @@ impl Conv2d {
         );
         let (padded, scratch) = scratch.split_at_mut(self.padded_len(images));
         let [channels, taps, pixels] = [self.output[0] / self.groups, self.taps(), self.pixels()];
-        let windows = Windows::new(self, images, input, padded);
-        if direct::pays(self) {
-            direct::forward(self, images, windows.data(), weight, bias, output, finish);
-            return;
-        }
-        for group in 0..self.groups {
-            let rows = group * channels..(group + 1) * channels;
-            gemm::multiply(
-                [channels, taps, images * pixels],
-                &Matrix::row_major(&weight[rows.start * taps..rows.end * taps], taps),
-                &windows.group(group),
-                bias.map_or(Base::Zero, |bias| Base::Bias(&bias[rows.clone()])),
-                &mut Output {
-                    start: rows.start * pixels,
-                    finish,
-                    ..Output::images(output, pixels, self.output_len())
-                },
-                scratch,
-            );
+        for some in self.parts(images) {
+            let input = &input[some.start * self.input_len()..some.end * self.input_len()];
+            let from = some.start * self.output_len();
+            let output = &mut output[from..some.end * self.output_len()];
+            let finish = finish.at(from);
+            let windows = Windows::new(self, some.len(), input, padded);
+            if direct::pays(self) {
+                let padded = windows.data();
+                direct::forward(self, some.len(), padded, weight, bias, output, finish);
+                continue;
+            }
+            for group in 0..self.groups {
+                let rows = group * channels..(group + 1) * channels;
+                gemm::multiply(
+                    [channels, taps, some.len() * pixels],
+                    &Matrix::row_major(&weight[rows.start * taps..rows.end * taps], taps),
+                    &windows.group(group),
+                    bias.map_or(Base::Zero, |bias| Base::Bias(&bias[rows.clone()])),
+                    &mut Output {
+                        start: rows.start * pixels,
+                        finish,
+                        ..Output::images(output, pixels, self.output_len())
+                    },
+                    scratch,
+                );
+            }
         }
     }
 
@@ -243,22 +255,26 @@ impl Conv2d {
         let (padded, scratch) = scratch.split_at_mut(self.padded_len(images));
         let (transposed, scratch) =
             gemm::aligned(scratch).split_at_mut(taps * gemm::packed_width(channels));
-        let windows = Windows::new(self, images, input, padded);
         for group in 0..self.groups {
-            let gradient = Planes {
-                data: output_gradient,
-                start: group * channels * pixels,
-                pixels,
-                image_stride: self.output_len(),
-            };
-            gemm::multiply(
-                [taps, images * pixels, channels],
-                &windows.group(group),
-                &gradient.transposed(),
-                Base::Zero,
-                &mut Output::padded(transposed, channels),
-                scratch,
-            );
+            transposed.fill(0.0);
+            for some in self.parts(images) {
+                let input = &input[some.start * self.input_len()..some.end * self.input_len()];
+                let windows = Windows::new(self, some.len(), input, padded);
+                let gradient = Planes {
+                    data: &output_gradient[some.start * self.output_len()..],
+                    start: group * channels * pixels,
+                    pixels,
+                    image_stride: self.output_len(),
+                };
+                gemm::multiply(
+                    [taps, some.len() * pixels, channels],
+                    &windows.group(group),
+                    &gradient.transposed(),
+                    Base::Present,
+                    &mut Output::padded(transposed, channels),
+                    scratch,
+                );
+            }
             let rows = &mut weight_gradient[group * channels * taps..][..channels * taps];
             add_transposed(transposed, gemm::packed_width(channels), taps, rows);
         }
@@ -314,8 +330,31 @@ impl Conv2d {
         if self.padding == [0, 0] {
             0
         } else {
-            images * self.input[0] * self.covered()[0] * self.covered()[1]
+            self.padded_at_once(images) * self.padded_image_len()
         }
+    }
+
+    fn padded_image_len(&self) -> usize {
+        self.input[0] * self.covered()[0] * self.covered()[1]
+    }
+
+    /// The images in parts whose padded copies stay in the cache; all of them if no window leaves the input.
+    fn parts(&self, images: usize) -> impl Iterator<Item = Range<usize>> {
+        let at_once = self.padded_at_once(images).max(1);
+        (0..images)
+            .step_by(at_once)
+            .map(move |first| first..images.min(first + at_once))
+    }
+
+    /// Images of a part, never more for fewer images. The pixels of every part but the last are whole blocks of the depth
+    /// of a weight gradient's product, whose sums so have the same order as in one part.
+    fn padded_at_once(&self, images: usize) -> usize {
+        if self.padding == [0, 0] {
+            return images;
+        }
+        let cached = 1 << (PADDED / self.padded_image_len()).max(1).ilog2();
+        let whole_blocks = gemm::DEPTH >> self.pixels().trailing_zeros().min(gemm::DEPTH.ilog2());
+        images.min(cached.max(whole_blocks))
     }
 
     fn images_at_once(&self) -> usize {

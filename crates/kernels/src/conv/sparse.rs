@@ -215,7 +215,7 @@ impl SparseConv2d {
         images: usize,
         input: &[f32],
         output_gradient: &[f32],
-        mut values: &mut [f32],
+        values: &mut [f32],
         bias_gradient: Option<&mut [f32]>,
         scratch: &mut [f32],
     ) {
@@ -230,23 +230,27 @@ impl SparseConv2d {
         );
         let [channels, pixels] = [conv.output[0] / conv.groups, conv.pixels()];
         let (padded, scratch) = scratch.split_at_mut(conv.padded_len(images));
-        let windows = Windows::new(conv, images, input, padded);
-        for (group, matrix) in self.forward.iter().enumerate() {
-            let gradient = Planes {
-                data: output_gradient,
-                start: group * channels * pixels,
-                pixels,
-                image_stride: conv.output_len(),
-            };
-            let (own, rest) = values.split_at_mut(matrix.len());
-            let (windows, columns) = (windows.group(group), images * pixels);
-            if matrix.is_in_place() {
-                let right = in_place(&windows);
-                matrix.sample_in_place(columns, &gradient, &right, own, scratch);
-            } else {
-                matrix.sample(columns, &gradient, &windows, own, scratch);
+        for some in conv.parts(images) {
+            let input = &input[some.start * conv.input_len()..some.end * conv.input_len()];
+            let windows = Windows::new(conv, some.len(), input, padded);
+            let mut values = &mut *values;
+            for (group, matrix) in self.forward.iter().enumerate() {
+                let gradient = Planes {
+                    data: &output_gradient[some.start * conv.output_len()..],
+                    start: group * channels * pixels,
+                    pixels,
+                    image_stride: conv.output_len(),
+                };
+                let (own, rest) = values.split_at_mut(matrix.len());
+                let (windows, columns) = (windows.group(group), some.len() * pixels);
+                if matrix.is_in_place() {
+                    let right = in_place(&windows);
+                    matrix.sample_in_place(columns, &gradient, &right, own, scratch);
+                } else {
+                    matrix.sample(columns, &gradient, &windows, own, scratch);
+                }
+                values = rest;
             }
-            values = rest;
         }
         if let Some(bias_gradient) = bias_gradient {
             add_bias_gradient(conv, output_gradient, bias_gradient);
@@ -315,20 +319,25 @@ fn forward(
 ) {
     let [channels, pixels] = [conv.output[0] / conv.groups, conv.pixels()];
     let (padded, scratch) = scratch.split_at_mut(conv.padded_len(images));
-    let windows = Windows::new(conv, images, input, padded);
-    for (group, matrix) in matrices.iter().enumerate() {
-        let rows = group * channels..(group + 1) * channels;
-        let mut into = Output {
-            start: rows.start * pixels,
-            finish,
-            ..Output::images(output, pixels, conv.output_len())
-        };
-        let bias = bias.map(|bias| &bias[rows]);
-        let (windows, columns) = (windows.group(group), images * pixels);
-        if matrix.is_in_place() {
-            matrix.multiply_in_place(columns, &in_place(&windows), bias, &mut into, scratch);
-        } else {
-            matrix.multiply(columns, &windows, bias, &mut into, scratch);
+    for some in conv.parts(images) {
+        let input = &input[some.start * conv.input_len()..some.end * conv.input_len()];
+        let from = some.start * conv.output_len();
+        let output = &mut output[from..some.end * conv.output_len()];
+        let windows = Windows::new(conv, some.len(), input, padded);
+        for (group, matrix) in matrices.iter().enumerate() {
+            let rows = group * channels..(group + 1) * channels;
+            let mut into = Output {
+                start: rows.start * pixels,
+                finish: finish.at(from),
+                ..Output::images(output, pixels, conv.output_len())
+            };
+            let bias = bias.map(|bias| &bias[rows]);
+            let (windows, columns) = (windows.group(group), some.len() * pixels);
+            if matrix.is_in_place() {
+                matrix.multiply_in_place(columns, &in_place(&windows), bias, &mut into, scratch);
+            } else {
+                matrix.multiply(columns, &windows, bias, &mut into, scratch);
+            }
         }
     }
 }

@@ -345,6 +345,11 @@ fn convolutions_match_plain_loops() {
             &conv([3, 10, 18], 4, square(3), square(1), square(0), 1),
             images,
         );
+        // Padded two images at a time.
+        check(
+            &conv([8, 64, 64], 3, square(3), square(1), square(1), 1),
+            images,
+        );
         check(&conv([2, 5, 3], 3, [3, 2], [2, 1], [0, 1], 1), images);
         check(&conv([2, 4, 40], 3, [1, 3], [1, 3], [0, 2], 1), images);
         check(
@@ -384,6 +389,7 @@ fn an_image_has_the_same_bits_in_any_company() {
         conv([9, 7, 7], 10, [3, 3], [1, 1], [1, 1], 1),
         conv([9, 7, 5], 10, [1, 1], [1, 1], [0, 0], 1),
         conv([4, 13, 13], 6, [3, 3], [2, 2], [1, 1], 2),
+        conv([8, 64, 64], 3, [3, 3], [1, 1], [1, 1], 1),
     ] {
         let images = 5;
         let input = numbers(images * conv.input_len(), 1);
