@@ -178,6 +178,7 @@ fn against_density(comparison: &Comparison, series: &[Series<'_>]) -> Option<Can
             .collect();
         match (is_level(groups), &band[..]) {
             (true, _) => {}
+            (false, &[(density, low, high)]) => chart.whisker(density, (low, high), style.ink),
             (false, _) => chart.band(&band, style.ink, if style.bold { 0.22 } else { 0.08 }),
         }
     }
