@@ -2,7 +2,7 @@
 
 use super::figure::{Figure, Member, SIZE};
 use super::number;
-use super::plots::{Anchor, Axes, Canvas, Frame, Scale, Unit, fit, ink, text_width};
+use super::plots::{Anchor, Axes, Canvas, Frame, Legend, Scale, Unit, fit, ink, text_width};
 use super::run::{Edge, Flip, LayerFlip, Run};
 use super::timeline::Timeline;
 
@@ -234,12 +234,19 @@ fn densities(runs: &[Member<'_>]) -> Option<Figure> {
     let bar_row = 11.0;
     let row_height = 14.0 + bar_row * budgets.len() as f64;
     let title = "Density per layer";
-    let mut canvas = Canvas::new(SIZE.0, 46.0 + row_height * names.len() as f64);
+    let entries: Vec<_> = budgets
+        .iter()
+        .map(|(member, _)| (member.label.clone(), member.ink, false))
+        .collect();
+    let legend = Legend::new(&entries, false, SIZE.0);
+    let first = 40.0 + legend.height();
+    let mut canvas = Canvas::new(SIZE.0, first + 6.0 + row_height * names.len() as f64);
     canvas.bold((12.0, 24.0), title, 15, Anchor::Start, ink::TEXT);
+    legend.draw(&mut canvas);
     let left = label_room(names.iter().copied());
     let width = 410.0 - left;
     for (row, name) in names.iter().enumerate() {
-        let top = 40.0 + row_height * row as f64;
+        let top = first + row_height * row as f64;
         canvas.text(
             (left - 8.0, top + (row_height - 14.0) / 2.0 + 4.0),
             &fit(name, 12, left - 16.0),
@@ -337,6 +344,27 @@ mod tests {
             density.contains("50 / 500") && density.contains("43,050 / 430,500"),
             "{density}"
         );
+    }
+
+    #[test]
+    fn compared_layers_say_which_bar_is_whose() {
+        let runs = [sample::run(), sample::run()];
+        let member = |run, label: &str, ink| Member {
+            run,
+            label: label.into(),
+            ink,
+            dashed: false,
+        };
+        let figures = of_runs(&[
+            member(&runs[0], "left", ink::TRAIN),
+            member(&runs[1], "right", ink::VALIDATION),
+        ]);
+        let layers = figures
+            .iter()
+            .find(|figure| figure.slug == "compare-layers")
+            .unwrap();
+        let drawn = layers.canvas.svg_file();
+        assert!(drawn.contains(">left</text>") && drawn.contains(">right</text>"));
     }
 
     #[test]

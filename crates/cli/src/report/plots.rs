@@ -1,4 +1,4 @@
-//! The only module, with its part `axes`, that knows the plotting library, kuva: a canvas of simple marks, axes made of kuva's layout,
+//! The only module, with its parts, that knows the plotting library, kuva: a canvas of simple marks, axes made of kuva's layout,
 //! and drawings as SVG and PNG.
 //!
 //! Colours are the constants of [`ink`]. They are written as they look on light paper; [`dark_rules`] turns
@@ -6,6 +6,7 @@
 
 mod axes;
 pub mod chart;
+mod legend;
 
 use std::fmt::Write as _;
 
@@ -15,6 +16,7 @@ use kuva::render::color::Color;
 use kuva::render::render::{PathData, Primitive, Scene, TextAnchor};
 
 pub use axes::{Axes, Frame, Scale, Unit};
+pub use legend::Legend;
 
 use super::html::escape;
 use super::photo::Photo;
@@ -444,6 +446,12 @@ fn literal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_names_are_cut() {
+        assert_eq!(fit("abcdefghij", 10, 30.0), "abcd…");
+        assert_eq!(fit("abc", 10, 30.0), "abc");
+    }
 
     #[test]
     fn every_colour_has_a_dark_counterpart() {

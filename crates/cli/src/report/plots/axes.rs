@@ -7,14 +7,12 @@ use kuva::render::layout::{ComputedLayout, Layout, TickFormat};
 use kuva::render::render::Primitive;
 use kuva::render::theme::Theme;
 
-use super::{Anchor, Canvas, FONT, fit, ink, text_width};
+use super::legend::{Entry, Legend};
+use super::{Anchor, Canvas, FONT, ink};
 use crate::report::number;
 
 /// Room below axes for numbers and a label.
 const BOTTOM: f64 = 40.0;
-
-/// Size of the text of legends.
-const LEGEND: u32 = 13;
 
 /// How values map to heights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,18 +48,18 @@ pub struct Frame<'a> {
     pub x_label: &'a str,
     /// From–to ranges of x that lie behind the data, shaded.
     pub bands: &'a [(f64, f64)],
-    /// Name, colour and whether dashed.
-    pub legend: &'a [(String, &'static str, bool)],
+    /// What the colours of the data stand for.
+    pub legend: &'a [Entry],
 }
 
 impl Axes {
     /// Draws title, legend, bands and axes.
     pub fn new(frame: &Frame<'_>) -> Axes {
         let (width, height) = frame.size;
-        let legend = legend_rows(frame.legend, !frame.bands.is_empty(), width - 24.0);
+        let legend = Legend::new(frame.legend, !frame.bands.is_empty(), width);
         // A long legend makes the drawing higher, not the plot lower.
-        let height = height + 18.0 * legend.len().saturating_sub(2) as f64;
-        let top = 34.0 + 18.0 * legend.len() as f64 + 6.0;
+        let height = height + 18.0 * legend.rows().saturating_sub(2) as f64;
+        let top = 34.0 + legend.height() + 6.0;
         let unit = frame.unit;
         let format = TickFormat::Custom(std::sync::Arc::new(move |value| match unit {
             Unit::Plain => number::value(value),
@@ -120,20 +118,7 @@ impl Axes {
                 *color = Some(Color::from(ink::MUTED));
             }
         }
-        for (row, entries) in legend.iter().enumerate() {
-            let mut x = 12.0;
-            let y = 43.0 + 18.0 * row as f64;
-            for (name, mark) in entries {
-                match mark {
-                    Mark::Line(ink, dashed) => {
-                        canvas.polyline(vec![(x, y), (x + 18.0, y)], ink, 2.4, *dashed)
-                    }
-                    Mark::Band => canvas.rect((x, y - 6.0), (18.0, 12.0), ink::SPARSE, 0.2),
-                }
-                canvas.text((x + 23.0, y + 4.5), name, LEGEND, Anchor::Start, ink::MUTED);
-                x += entry_width(name);
-            }
-        }
+        legend.draw(&mut canvas);
         Axes { canvas, map }
     }
 
@@ -155,46 +140,6 @@ impl Axes {
                 .polyline(mapped, ink, if dashed { 1.6 } else { 2.2 }, dashed),
         }
     }
-}
-
-/// How a legend shows a series.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Mark {
-    Line(&'static str, bool),
-    Band,
-}
-
-fn entry_width(name: &str) -> f64 {
-    text_width(name, LEGEND) + 23.0 + 16.0
-}
-
-/// The entries of a legend in rows of at most `width`.
-fn legend_rows(
-    series: &[(String, &'static str, bool)],
-    bands: bool,
-    width: f64,
-) -> Vec<Vec<(String, Mark)>> {
-    let mut entries: Vec<_> = series
-        .iter()
-        .map(|(name, ink, dashed)| (fit(name, LEGEND, width - 40.0), Mark::Line(ink, *dashed)))
-        .collect();
-    if bands {
-        entries.push(("sparse phase".to_string(), Mark::Band));
-    }
-    let mut rows: Vec<Vec<(String, Mark)>> = Vec::new();
-    let mut used = f64::INFINITY;
-    for entry in entries {
-        let needed = entry_width(&entry.0);
-        if used + needed > width + 16.0 {
-            rows.push(Vec::new());
-            used = 0.0;
-        }
-        used += needed;
-        if let Some(row) = rows.last_mut() {
-            row.push(entry);
-        }
-    }
-    rows
 }
 
 /// A step of 1, 2 or 5 times a power of ten that cuts `span` into about `parts`.
@@ -254,17 +199,10 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_round_and_legends_wrap() {
+    fn steps_are_round() {
         assert_eq!(round_step(10.0, 5.0), 2.0);
         assert_eq!(round_step(0.07, 5.0), 0.02);
         assert_eq!(whole_step((0.0, 15.0)), 2.0);
         assert_eq!(whole_step((0.0, 3.0)), 1.0);
-        let series: Vec<_> = (0..9)
-            .map(|index| (format!("a long layer name {index}"), ink::TRAIN, false))
-            .collect();
-        let rows = legend_rows(&series, true, 456.0);
-        assert!(rows.len() > 2);
-        assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), 10);
-        assert_eq!(fit("abcdefghij", 10, 30.0), "abcd…");
     }
 }
