@@ -435,6 +435,81 @@ fn an_image_has_the_same_bits_in_any_company() {
     }
 }
 
+/// The output and the weight gradient, as bits: dense ones, and sparse ones with one weight of eight.
+fn bits(conv: &Conv2d, images: usize, input: &[f32]) -> [Vec<u32>; 4] {
+    let weight = numbers(conv.weight_len(), 2);
+    let bias = numbers(conv.output[0], 3);
+    let gradient = numbers(images * conv.output_len(), 4);
+    let mut outputs = [(); 2].map(|()| vec![f32::NAN; gradient.len()]);
+    let mut gradients = [(); 2].map(|()| numbers(weight.len(), 5));
+
+    let mut scratch = vec![f32::NAN; conv.scratch_len(images)];
+    let [into, _] = &mut outputs;
+    let bias = Some(&bias[..]);
+    conv.forward(
+        images,
+        input,
+        &weight,
+        bias,
+        into,
+        Finish::Relu,
+        &mut scratch,
+    );
+    let [into, _] = &mut gradients;
+    conv.backward_weight(images, input, &gradient, into, None, &mut scratch);
+
+    let mask = vec![0x0102_0408_1020_4080; weight.len().div_ceil(64)];
+    let mut sparse = SparseConv2d::new(*conv, &mask);
+    sparse.refresh(&weight);
+    let mut scratch = vec![f32::NAN; sparse.scratch_len(images)];
+    let [_, into] = &mut outputs;
+    sparse.forward(images, input, bias, into, Finish::Relu, &mut scratch);
+    let mut values = vec![0.0; sparse.kept()];
+    sparse.backward_weight(images, input, &gradient, &mut values, None, &mut scratch);
+    let [_, into] = &mut gradients;
+    sparse.scatter(&values, into);
+    let [[dense, sparse], [dense_gradient, sparse_gradient]] = [outputs, gradients];
+    [dense, sparse, dense_gradient, sparse_gradient]
+        .map(|values| values.into_iter().map(f32::to_bits).collect())
+}
+
+/// Padded images go through in parts, images without padding all at once: sums must have the same order.
+#[test]
+fn padding_a_part_at_a_time_gives_the_bits_of_padding_written_out() {
+    for (padded, images) in [
+        (conv([16, 32, 32], 16, [3, 3], [1, 1], [1, 1], 1), 11),
+        (conv([16, 32, 32], 8, [3, 3], [2, 2], [1, 1], 1), 11),
+        (conv([4, 28, 28], 16, [5, 5], [1, 1], [2, 2], 1), 70),
+        (conv([32, 7, 7], 4, [3, 3], [1, 1], [1, 1], 2), 300),
+    ] {
+        let parts = padded.parts(images).count();
+        assert!(parts > 1, "{padded:?}");
+        let [channels, height, width] = padded.input;
+        let [tall, wide] = padded.covered();
+        let written_out = Conv2d {
+            input: [channels, tall, wide],
+            padding: [0, 0],
+            ..padded
+        };
+        assert_eq!(written_out.parts(images).count(), 1);
+        let input = numbers(images * padded.input_len(), 1);
+        let mut with_padding = vec![0.0; images * written_out.input_len()];
+        for (row, line) in input.chunks_exact(width).enumerate() {
+            let [plane, y] = [row / height, row % height + padded.padding[0]];
+            if y < tall {
+                let from = (plane * tall + y) * wide + padded.padding[1];
+                let length = width.min(wide - padded.padding[1]);
+                with_padding[from..][..length].copy_from_slice(&line[..length]);
+            }
+        }
+        let expected = bits(&written_out, images, &with_padding);
+        assert!(
+            bits(&padded, images, &input) == expected,
+            "{parts} parts of {images} images of {padded:?}"
+        );
+    }
+}
+
 #[test]
 fn no_images_are_no_work() {
     for conv in [
