@@ -61,7 +61,8 @@ fn a_sweep_killed_anywhere_ends_with_twelve_runs_and_none_twice() {
     let started = Instant::now();
     let told = place.run(&[&start[..], &["whole"]].concat()).good();
     let whole = started.elapsed();
-    assert_eq!(told.err.matches("about").count(), 12, "{}", told.err);
+    assert_eq!(told.err.matches("about").count(), 11, "{}", told.err);
+    assert!(told.err.contains("nothing left to do"), "{}", told.err);
     let names = runs(&place, "whole");
     assert_eq!(names.len(), 12);
     let mut before = Vec::new();
@@ -180,6 +181,15 @@ fn a_run_that_fails_stops_no_other_and_is_listed() {
             .count(),
         4
     );
+    // The epochs of the runs are told while they go on, each with its run.
+    let objects = told.objects();
+    let epochs = |run: &str| {
+        let of_run = |object: &&Value| object["event"] == "epoch" && object["run"] == run;
+        objects.iter().filter(of_run).count()
+    };
+    for (run, state) in &first {
+        assert_eq!(epochs(run) > 0, state == "finished", "{run}");
+    }
     assert!(
         first
             .iter()
@@ -193,6 +203,29 @@ fn a_run_that_fails_stops_no_other_and_is_listed() {
         "{}",
         again.err
     );
+}
+
+#[test]
+fn warnings_of_runs_are_told_with_the_run() {
+    let place = Place::new();
+    place.write(
+        "sweep.toml",
+        r#"
+name = "wiped-out"
+recipe = "small.toml"
+seeds = [0]
+set = { train.epochs = 20 }
+[[cases]]
+name = "few"
+sparsity = { method = "one_shot", density = 0.02, budget = "uniform" }
+"#,
+    );
+    let told = place.run(&["--json", "sweep", "sweep.toml", "--out", "runs"]);
+    let told = told.good();
+    assert!(told.err.contains("warning: few-seed-0: "), "{}", told.err);
+    let objects = told.objects();
+    let warning = objects.iter().find(|object| object["event"] == "warning");
+    assert_eq!(warning.unwrap()["run"], "runs/few-seed-0");
 }
 
 #[test]

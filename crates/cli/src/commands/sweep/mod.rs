@@ -1,5 +1,7 @@
 //! `skinny sweep`: many runs, side by side or on many machines; what is finished is left alone, what was interrupted goes on.
 
+mod progress;
+
 use std::collections::BTreeMap;
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +20,9 @@ use crate::commands::finish::{FAILURE, Finished, finish};
 use crate::commands::plan::training_images;
 use crate::commands::train::{quoted, stop_flag};
 use crate::failure::Failure;
-use crate::output::{Output, duration, note, percent, table, thousands};
+use crate::output::{Output, note, percent, table, thousands};
+
+use progress::Progress;
 
 /// Trains what is left of a sweep.
 pub fn sweep(arguments: &SweepArguments, output: Output) -> Result<(), Failure> {
@@ -59,10 +63,9 @@ pub fn sweep(arguments: &SweepArguments, output: Output) -> Result<(), Failure> 
             environment: environment(threads),
         },
         out: &out,
-        output,
         stop: stop_flag()?,
         next: AtomicUsize::new(0),
-        begun: Instant::now(),
+        progress: Progress::new(&runs, ended(&runs, &out), &out, output),
         ends: Mutex::new((0..runs.len()).map(|_| None).collect()),
     };
     std::thread::scope(|scope| {
@@ -70,6 +73,7 @@ pub fn sweep(arguments: &SweepArguments, output: Output) -> Result<(), Failure> 
             scope.spawn(|| session.work(&runs));
         }
     });
+    session.progress.finish();
     let ends = session
         .ends
         .into_inner()
@@ -177,18 +181,20 @@ const SUMMARY: &str = "summary.json";
 /// How a run ended.
 type End = Result<Finished, Failure>;
 
-/// Whether a run was not there before.
-fn took_time(end: &End) -> bool {
-    end.as_ref().map_or(true, |finished| !finished.before)
+/// Which runs need no work any more: they are finished, or have failed.
+fn ended(runs: &[&SweepRun], out: &Path) -> Vec<bool> {
+    let has = |run: &&SweepRun, file| out.join(&run.id).join(file).exists();
+    runs.iter()
+        .map(|run| has(run, SUMMARY) || has(run, FAILURE))
+        .collect()
 }
 
 struct Session<'a> {
     options: JobOptions,
     out: &'a Path,
-    output: Output,
     stop: std::sync::Arc<AtomicBool>,
     next: AtomicUsize,
-    begun: Instant,
+    progress: Progress<'a>,
     /// One for each run; none for a run that was not begun or was interrupted.
     ends: Mutex<Vec<Option<End>>>,
 }
@@ -206,7 +212,7 @@ impl Session<'_> {
                     &run.recipe,
                     &path,
                     &self.options,
-                    &mut |_, _| {},
+                    &mut |_, event| self.progress.show(index, event),
                     &self.stop,
                 )
             }))
@@ -220,60 +226,10 @@ impl Session<'_> {
                 Err(failure) if failure.code == 5 && self.stop.load(Ordering::Relaxed) => None,
                 end => Some(end),
             };
-            self.say(runs, index, &end, begun);
+            self.progress.end(index, &end, begun.elapsed());
             let mut ends = self.ends.lock().unwrap_or_else(|error| error.into_inner());
             ends[index] = end;
         }
-    }
-
-    fn say(&self, runs: &[&SweepRun], index: usize, end: &Option<End>, begun: Instant) {
-        let (run, all) = (runs[index], runs.len());
-        let was_there = |run: &SweepRun| {
-            let folder = self.out.join(&run.id);
-            [SUMMARY, FAILURE]
-                .iter()
-                .any(|file| folder.join(file).exists())
-        };
-        let (done, trained, left) = {
-            let ends = self.ends.lock().unwrap_or_else(|error| error.into_inner());
-            let open = (0..all).filter(|other| *other != index && ends[*other].is_none());
-            let left = open.filter(|other| !was_there(runs[*other])).count();
-            let ends = || ends.iter().chain([end]).flatten();
-            let trained = ends().filter(|end| took_time(end)).count();
-            (ends().count(), trained, left + usize::from(end.is_none()))
-        };
-        let took = begun.elapsed().as_secs_f64();
-        // Runs that were there before say nothing about how long the others take.
-        let left = match trained {
-            0 => format!("{left} to do"),
-            _ => {
-                let each = self.begun.elapsed().as_secs_f64() / trained as f64;
-                format!("about {} left", duration(each * left as f64))
-            }
-        };
-        let (status, what) = match end {
-            None => ("interrupted", "interrupted".to_string()),
-            Some(Err(failure)) => ("failed", failure.message.clone()),
-            Some(Ok(Finished { summary, before })) => (
-                "finished",
-                format!(
-                    "error {}, {} non-zeros, {}",
-                    percent(summary.test_error),
-                    thousands(summary.nonzeros as u64),
-                    match before {
-                        true => "finished already".to_string(),
-                        false => duration(took),
-                    }
-                ),
-            ),
-        };
-        note!("[{done}/{all}] {}: {what}; {left}", run.id);
-        // A reader that has gone away must not end the training.
-        let _ = self.output.object(&json!({
-            "event": "run", "run": self.out.join(&run.id), "status": status,
-            "message": end.as_ref().and_then(|end| end.as_ref().err()).map(|failure| &failure.message),
-            "summary": end.as_ref().and_then(|end| end.as_ref().ok()).map(|finished| &finished.summary),
-        }));
     }
 }
 
