@@ -1,6 +1,8 @@
-//! Standard output: results for people, or JSON for machines.
+//! Standard output: results for people, or JSON for machines. Standard error: notes and progress.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::failure::Failure;
 
@@ -50,6 +52,18 @@ macro_rules! note {
     }};
 }
 pub(crate) use note;
+
+/// A progress bar on standard error, its length if that is known as yet; none where nobody would see it move.
+///
+/// The placeholders of `template` are those of [`ProgressStyle`].
+pub fn bar(template: &str, length: Option<u64>) -> Option<ProgressBar> {
+    let style = ProgressStyle::with_template(template).expect("the template is well-formed");
+    (io::stderr().is_terminal()).then(|| {
+        // Each drawing is a write to the terminal; five of them a second are smooth enough.
+        let target = ProgressDrawTarget::stderr_with_hz(5);
+        ProgressBar::with_draw_target(length, target).with_style(style)
+    })
+}
 
 /// `1234567` as `1,234,567`.
 pub fn thousands(number: u64) -> String {

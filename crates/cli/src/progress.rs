@@ -1,14 +1,13 @@
 //! What is seen of a run while it goes on: a bar on a terminal, plain lines elsewhere, JSON for machines.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use skinny::train::{EpochRow, Event, FlipRecord, Resolved, Summary};
 
-use crate::output::{Output, duration, note};
+use crate::output::{self, Output, duration, note};
 
 /// Shows the events of one run.
 pub struct Display {
@@ -23,9 +22,10 @@ impl Display {
     /// The display of a run that is about to start.
     pub fn new(output: Output, resolved: &Resolved, folder: &Path) -> Display {
         let total = resolved.total_steps();
+        let bar = "{bar:30} {pos}/{len} steps, {eta} left, {msg}";
         let display = Display {
             output,
-            bar: std::io::stderr().is_terminal().then(|| bar(total)),
+            bar: output::bar(bar, Some(total as u64)),
             started: Instant::now(),
             first_step: None,
             total,
@@ -128,13 +128,6 @@ impl Display {
         // A reader that has gone away must not end the training.
         let _ = self.output.object(&value);
     }
-}
-
-fn bar(total: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} steps, {eta} left, {msg}")
-        .expect("the template is well-formed");
-    ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(5))
-        .with_style(style)
 }
 
 fn flip_line(record: &FlipRecord) -> String {

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use skinny::data::catalog::{self, FetchOptions, Progress, Source, State};
 use skinny::data::{DataRoots, Dataset, LoadOptions, load};
 
 use crate::arguments::DataVerb;
 use crate::failure::Failure;
-use crate::output::{Output, bytes, note, table, thousands};
+use crate::output::{self, Output, bytes, note, table, thousands};
 
 /// Does what is asked for with data.
 pub fn data(verb: &DataVerb, output: Output) -> Result<(), Failure> {
@@ -94,16 +94,8 @@ fn fetch(
             .collect(),
         ..FetchOptions::default()
     };
-    let bar = ProgressBar::hidden();
-    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
-    }
-    bar.set_style(
-        ProgressStyle::with_template(
-            "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left",
-        )
-        .expect("the template is well-formed"),
-    );
+    let bar = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
+    let bar = output::bar(bar, None).unwrap_or_else(ProgressBar::hidden);
     let path = catalog::fetch(set, folder, &options, &mut |progress| match progress {
         Progress::Present { file } => note!("{file} is there"),
         Progress::Start {

@@ -1,10 +1,10 @@
 //! `skinny export`: a finished network in one file.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use skinny::data::{DataRoots, Loader, LoaderOptions};
 use skinny::model::{Model, ModelError, PackOptions, PackProgress, Unpacked, pack};
@@ -16,7 +16,7 @@ use crate::commands::env::threads;
 use crate::commands::exchange::{self, Foreign};
 use crate::commands::source::{self, Source};
 use crate::failure::Failure;
-use crate::output::{Output, bytes, note, percent, thousands};
+use crate::output::{self, Output, bytes, note, percent, thousands};
 
 /// What can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,13 +148,8 @@ struct Display {
 
 impl Display {
     fn new() -> Display {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = "packing {bar:40} {percent} % {msg}";
-            let style = ProgressStyle::with_template(style).expect("the template is right");
-            ProgressBar::new(0).with_style(style)
-        });
         Display {
-            bar,
+            bar: output::bar("packing {bar:30} {percent} % {msg}", None),
             last: Instant::now(),
         }
     }

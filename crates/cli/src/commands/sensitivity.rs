@@ -1,11 +1,10 @@
 //! `skinny sensitivity`: what each layer costs when it is thresholded alone, and the budget that follows from it.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use skinny::data::DataRoots;
 use skinny::sparsity::{Budget, LayerShape, Method, SparsitySettings, resolve};
@@ -18,7 +17,7 @@ use crate::commands::env::threads;
 use crate::commands::source::{self, Source};
 use crate::commands::train::stop_flag;
 use crate::failure::Failure;
-use crate::output::{Output, duration, note, percent, table, thousands};
+use crate::output::{self, Output, duration, note, percent, table, thousands};
 use crate::report::plots::chart::{Axis, Chart, Range, Style, format};
 use crate::report::plots::{Canvas, ink};
 use crate::report::{write_drawings, write_whole};
@@ -324,14 +323,9 @@ struct Display {
 
 impl Display {
     fn new(output: Output) -> Display {
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} points, {eta} left, {msg}")
-            .expect("the template is well-formed");
         Display {
             output,
-            bar: std::io::stderr().is_terminal().then(|| {
-                ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5))
-                    .with_style(style)
-            }),
+            bar: output::bar("{bar:30} {pos}/{len} points, {eta} left, {msg}", None),
             begun: Instant::now(),
             layer: String::new(),
         }

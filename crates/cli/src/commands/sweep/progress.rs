@@ -1,17 +1,16 @@
 //! What is seen of a sweep while it goes on: a bar on a terminal, a line now and then elsewhere, JSON for machines.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use skinny::train::{Event, SweepRun};
 
 use super::End;
 use crate::commands::finish::Finished;
-use crate::output::{Output, duration, note, percent, thousands};
+use crate::output::{self, Output, duration, note, percent, thousands};
 
 /// Where there is no bar, the end of an epoch is told if nothing was for so long.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -67,12 +66,13 @@ impl<'a> Progress<'a> {
             ended,
             ..Share::default()
         };
+        let length = (FINE * runs.len() as f64) as u64;
         let begun = Instant::now();
         Progress {
             runs,
             out,
             output,
-            bar: std::io::stderr().is_terminal().then(|| bar(runs.len())),
+            bar: output::bar("{bar:30} {percent} %, {wide_msg}", Some(length)),
             begun,
             state: Mutex::new(State {
                 shares: ended.into_iter().map(share).collect(),
@@ -240,14 +240,6 @@ fn seconds_left(shares: &[Share], elapsed: Duration) -> Option<f64> {
     let open = shares.iter().filter(|share| !share.ended);
     let left: f64 = open.map(|share| 1.0 - share.now).sum();
     (done > 0.0).then(|| elapsed.as_secs_f64() / done * left)
-}
-
-fn bar(runs: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {percent} %, {wide_msg}")
-        .expect("the template is well-formed");
-    let length = (FINE * runs as f64) as u64;
-    ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(5))
-        .with_style(style)
 }
 
 #[cfg(test)]
