@@ -12,7 +12,7 @@ use skinny::train::{RecipeError, TrainError};
 
 use crate::report::ReportError;
 
-/// What the user is told, and the exit code: 1 the output cannot be written, 2 usage or recipe, 3 data or files,
+/// What the user is told, and the exit code: 1 standard output cannot be written, 2 usage or recipe, 3 data or files,
 /// 4 diverged, 5 interrupted but resumable.
 #[derive(Debug)]
 pub struct Failure {
@@ -58,6 +58,15 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+impl From<InterchangeError> for Failure {
+    fn from(error: InterchangeError) -> Self {
+        match error {
+            InterchangeError::Rename { .. } => Failure::usage(error),
+            error => Failure::data(error),
+        }
+    }
+}
+
 macro_rules! failures {
     ($($error:ty => $kind:ident),* $(,)?) => {
         $(impl From<$error> for Failure {
@@ -74,7 +83,6 @@ failures! {
     DataError => data,
     CatalogError => data,
     TensorsError => data,
-    InterchangeError => data,
     ModelError => data,
     PreprocessError => data,
     RuntimeError => data,

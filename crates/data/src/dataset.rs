@@ -233,6 +233,19 @@ impl Dataset {
         }
     }
 
+    /// A part of the set with at most `most` pictures: the first ones of a set in memory, whose classes are mixed, and of picture files,
+    /// which are sorted by class, ones that are evenly spread.
+    #[must_use]
+    pub fn part(&self, most: usize) -> Self {
+        let (all, most) = (self.len(), most.min(self.len()));
+        let chosen = |place: usize| match self.pixels {
+            Pixels::Memory(_) => place,
+            Pixels::Files(_) => place * all / most,
+        };
+        let indices: Vec<u32> = (0..most).map(|place| chosen(place) as u32).collect();
+        self.subset(&indices)
+    }
+
     /// Divides the set into what is learned from and a held-out part of `validation` pictures, chosen by
     /// `seed` alone. Both keep the order of the set.
     ///
@@ -240,15 +253,7 @@ impl Dataset {
     /// [`DataError::Setting`] unless both parts get a picture.
     pub fn hold_out(&self, validation: usize, seed: u64) -> Result<(Self, Self), DataError> {
         if validation == 0 || validation >= self.len() {
-            return Err(DataError::Setting {
-                key: "data.validation".into(),
-                reason: format!(
-                    "{validation} of the {} pictures of \"{}\" cannot be held out; choose 1 to {}",
-                    self.len(),
-                    self.name,
-                    self.len().saturating_sub(1)
-                ),
-            });
+            return Err(DataError::hold_out(validation, self.len(), &self.name));
         }
         let mut order = vec![0; self.len()];
         Random::new(seed, Purpose::Divide, 0, 0).permutation(&mut order);

@@ -74,3 +74,25 @@ pub enum DataError {
         name: String,
     },
 }
+
+impl DataError {
+    /// `validation` of the `pictures` of a set cannot be held out.
+    pub fn hold_out(validation: usize, pictures: usize, name: &str) -> DataError {
+        let most = pictures.saturating_sub(1);
+        DataError::Setting {
+            key: "data.validation".into(),
+            reason: format!(
+                "{validation} of the {pictures} pictures of \"{name}\" cannot be held out; choose 1 to {most}"
+            ),
+        }
+    }
+
+    /// Whether the data is simply not on this machine, or not where it is looked for.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            DataError::Missing { .. } => true,
+            DataError::Read { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+}

@@ -331,6 +331,20 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_evenly_spread_over_the_classes() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        draw(root, "train/ant", [1, 2, 3, 4]);
+        draw(root, "train/cat", [5, 6]);
+        draw(root, "train/dog", [7, 8]);
+        draw(root, "test/ant", [9]);
+        let train = load(root).unwrap().train;
+        assert_eq!(values(&train.part(4)), [(0, 1), (0, 3), (1, 5), (2, 7)]);
+        assert_eq!(values(&train.part(3)), [(0, 1), (0, 3), (1, 6)]);
+        assert_eq!(values(&train.part(9)), values(&train));
+    }
+
+    #[test]
     fn class_folders_alone_are_divided_a_fifth_of_each() {
         for train in ["", "train/"] {
             let folder = tempfile::tempdir().unwrap();

@@ -43,6 +43,10 @@ pub fn validate(
     plan: &Plan,
     layers: &[LayerShape],
 ) -> Result<(), BudgetError> {
+    // Where nothing is thresholded the names still say which layers of a thinner network stay as they are.
+    for pattern in &settings.keep_dense {
+        check_pattern("keep_dense", pattern, layers)?;
+    }
     for density in plan.thresholds() {
         match resolve(settings, layers, density, None) {
             Err(BudgetError::NoScores) => {}

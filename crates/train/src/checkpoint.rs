@@ -33,6 +33,9 @@ struct Header {
     settings_hash: String,
     seed: u64,
     updates: u64,
+    /// [`Material::identity`](crate::Material::identity); checkpoints of earlier versions have none.
+    #[serde(default)]
+    pictures: Option<String>,
     progress: Progress,
 }
 
@@ -43,6 +46,7 @@ pub fn save(
     engine: &dyn Engine,
     memory: &[Memory],
     progress: &Progress,
+    pictures: &str,
 ) -> Result<(), TrainError> {
     let mut tensors: BTreeMap<String, Bytes> = BTreeMap::new();
     let mut values = Vec::new();
@@ -70,6 +74,7 @@ pub fn save(
         settings_hash: resolved.settings_hash.clone(),
         seed: resolved.recipe.seed,
         updates: engine.updates(),
+        pictures: Some(pictures.to_string()),
         progress: progress.clone(),
     };
     let state = serde_json::to_string(&header).expect("progress is plain data");
@@ -103,11 +108,12 @@ fn sections(resolved: &Resolved) -> Vec<(String, Section)> {
     sections
 }
 
-/// Reads a state back into an engine; refuses a file that is damaged or that belongs to other settings.
+/// Reads a state back into an engine; refuses a file that is damaged or that belongs to other settings or pictures.
 pub fn load(
     path: &Path,
     resolved: &Resolved,
     engine: &mut dyn Engine,
+    pictures: &str,
 ) -> Result<(Progress, Vec<Memory>), TrainError> {
     let refuse = |reason: String| TrainError::Read {
         path: path.to_path_buf(),
@@ -115,11 +121,11 @@ pub fn load(
         cure: "start the run afresh in another folder with --out DIR".into(),
     };
     let bytes = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
-    decode(&bytes, path, resolved, engine, true)
+    decode(&bytes, path, resolved, engine, true, Some(pictures))
 }
 
 /// Reads a state from the bytes of a file, with or without a look at its checksum and whose run it is: without it,
-/// whatever a damaged file may hold is met. For fuzzing and tests.
+/// whatever a damaged file may hold is met; its pictures are not asked for. For fuzzing and tests.
 #[doc(hidden)]
 pub fn decode_checkpoint(
     bytes: &[u8],
@@ -127,7 +133,7 @@ pub fn decode_checkpoint(
     engine: &mut dyn Engine,
     checked: bool,
 ) -> Result<Progress, String> {
-    decode(bytes, Path::new("state"), resolved, engine, checked)
+    decode(bytes, Path::new("state"), resolved, engine, checked, None)
         .map(|(progress, _)| progress)
         .map_err(|error| error.to_string())
 }
@@ -138,6 +144,7 @@ fn decode(
     resolved: &Resolved,
     engine: &mut dyn Engine,
     checked: bool,
+    pictures: Option<&str>,
 ) -> Result<(Progress, Vec<Memory>), TrainError> {
     let refuse = |reason: String| TrainError::Read {
         path: path.to_path_buf(),
@@ -173,6 +180,16 @@ fn decode(
                 .into(),
             cure: "put recipe.toml back as it was, or train the changed recipe in another folder with --out DIR"
                 .into(),
+        });
+    }
+    if let (Some(then), Some(now)) = (header.pictures, pictures)
+        && then != now
+    {
+        // Another division of them would let test pictures be learned from.
+        return Err(TrainError::Read {
+            path: path.to_path_buf(),
+            reason: "the pictures are not those with which the run began".into(),
+            cure: "put them back as they were, or start the run afresh in another folder with --out DIR".into(),
         });
     }
     let parameters = engine.graph().parameters.clone();

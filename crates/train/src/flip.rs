@@ -132,7 +132,8 @@ pub(crate) fn apply(
     }))
 }
 
-/// Lets the optimizer of every parameter, biases and normalizations included, start anew.
+/// Lets the optimizer of every parameter, biases and normalizations included, start anew; Adam's correction of averages that begin at
+/// zero with it.
 fn zero_slots(resolved: &Resolved, engine: &mut dyn Engine) {
     for slot in 0..resolved.recipe.train.optimizer().slots().len() {
         for (index, parameter) in resolved.graph.parameters.iter().enumerate() {
@@ -141,6 +142,7 @@ fn zero_slots(resolved: &Resolved, engine: &mut dyn Engine) {
             }
         }
     }
+    engine.set_updates(0);
 }
 
 /// A thresholded parameter on its way through a flip.

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use skinny_data::DataRoots;
 use skinny_model::{PackOptions, Unpacked};
 use skinny_network::{Preprocess, Tensor, Tensors};
+use skinny_sparsity::SettingsError;
 
 use crate::engine::cpu::CpuEngine;
 use crate::engine::{Engine, Section};
@@ -16,7 +17,7 @@ use crate::outcome::Predictions;
 use crate::resolved::Resolved;
 use crate::run_folder::{RunFolder, Summary, Twin};
 use crate::trainer::{Event, Trainer, nonzeros};
-use crate::{Recipe, TrainError, weights};
+use crate::{Recipe, RecipeError, TrainError, weights};
 
 /// Everything about a run that is not its recipe.
 #[derive(Clone, Debug)]
@@ -233,7 +234,16 @@ impl Job {
 }
 
 /// A number of pictures for which every sensible plan works, where the real one is not known.
-pub const ANY_NUMBER: usize = 1 << 20;
+const ANY_NUMBER: usize = 1 << 20;
+
+/// Why a recipe cannot work with any number of pictures; `None` if it may.
+pub fn refusal(recipe: Recipe) -> Option<TrainError> {
+    match Resolved::new(recipe, ANY_NUMBER) {
+        // With fewer pictures there may be fewer.
+        Err(TrainError::Recipe(RecipeError::Sparsity(SettingsError::TooManyFlips { .. }))) => None,
+        other => other.err(),
+    }
+}
 
 /// The engine of a run that has not begun.
 fn engine(resolved: &Resolved, threads: usize) -> Result<CpuEngine, TrainError> {
@@ -251,7 +261,7 @@ fn prepare(recipe: Recipe, roots: &DataRoots) -> Result<(Resolved, Material), Tr
         .map_err(crate::RecipeError::from)?;
     // A recipe that cannot work is refused even if there is no data, whose number of pictures only durations depend on;
     // if there is data, the refusal counts in its steps.
-    let doubt = Resolved::new(recipe.clone(), ANY_NUMBER).err();
+    let doubt = refusal(recipe.clone());
     let material =
         Material::load(&recipe, &graph, roots).map_err(|error| doubt.unwrap_or(error))?;
     let resolved = Resolved::new(recipe, material.train.len())?;

@@ -41,7 +41,7 @@ pub use engine::{Engine, EngineSettings, Examples, Factors, Outcome, Section};
 pub use error::{RecipeError, TrainError};
 pub use flip::FlipRecord;
 pub use init::initialize;
-pub use job::{ANY_NUMBER, Job, JobOptions};
+pub use job::{Job, JobOptions, refusal};
 pub use material::Material;
 pub use optimizer::{Optimizer, OptimizerKind};
 pub use outcome::{Mistake, Predictions, csv_field};

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use skinny_data::{
-    Augment, Batch, DataRoots, Dataset, LoadOptions, Loader, LoaderOptions, Split, load,
+    Augment, Batch, DataRoots, Dataset, LoadOptions, Loader, LoaderOptions, Pixels, Split, load,
 };
 use skinny_network::{Gcn, Graph, Preprocess, shape_text};
 
@@ -76,10 +77,10 @@ impl Material {
             (train, validation) = (rest, Some(held_out));
         }
         if let Some(most) = settings.train {
-            train = first("data.train", train, most)?;
+            train = train.part(most);
         }
         if let Some(most) = settings.test {
-            test = first("data.test", test, most)?;
+            test = test.part(most);
         }
         for set in [&mut train, &mut test].into_iter().chain(&mut validation) {
             whitening::prepare(set, &preprocess)?;
@@ -89,8 +90,29 @@ impl Material {
             validation: validation.map(Arc::new),
             test: Arc::new(test),
             preprocess,
-            augment: augmentation(&settings.augment)?,
+            augment: settings.augmentation()?,
         })
+    }
+
+    /// What tells these pictures, and which of them are learned from, from others: a hash of the classes and, of files, the names, in
+    /// their order.
+    pub(crate) fn identity(&self) -> String {
+        let mut hasher = Sha256::new();
+        let validation = self.validation.as_ref();
+        for set in [&self.train, &self.test].into_iter().chain(validation) {
+            hasher.update((set.len() as u64).to_le_bytes());
+            for (index, label) in set.labels.iter().enumerate() {
+                hasher.update(label.to_le_bytes());
+                if let Pixels::Files(files) = &set.pixels
+                    && let Some(name) = files.path(index).file_name()
+                {
+                    hasher.update(name.as_encoded_bytes());
+                    hasher.update([0]);
+                }
+            }
+        }
+        let bytes = hasher.finalize();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// How the batches of training are made: shuffled and augmented; a last one that is not full is left out unless it is the only one.
@@ -147,29 +169,4 @@ fn normalization(normalize: Normalize, train: &Dataset) -> Result<Preprocess, Tr
         Normalize::GcnZca => whitening::attach(train, &mut preprocess)?,
     }
     Ok(preprocess)
-}
-
-/// The first `most` pictures of a set.
-fn first(key: &str, set: Dataset, most: usize) -> Result<Dataset, RecipeError> {
-    if most == 0 {
-        return Err(RecipeError::Value {
-            key: key.into(),
-            reason: "must be at least 1, or left out for all".into(),
-        });
-    }
-    let indices: Vec<u32> = (0..most.min(set.len()) as u32).collect();
-    Ok(set.subset(&indices))
-}
-
-fn augmentation(names: &[String]) -> Result<Vec<Augment>, RecipeError> {
-    names
-        .iter()
-        .map(|name| {
-            name.parse()
-                .map_err(|error: skinny_data::AugmentError| RecipeError::Value {
-                    key: "data.augment".into(),
-                    reason: error.to_string(),
-                })
-        })
-        .collect()
 }

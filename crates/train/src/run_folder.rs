@@ -21,6 +21,8 @@ use crate::{Recipe, TrainError, whitening};
 
 const RECIPE: &str = "recipe.toml";
 const MASKS: &str = "masks.safetensors";
+/// Held as long as a process works on the run.
+const LOCK: &str = "checkpoint/lock";
 const CURE: &str = "free some space or choose another folder with --out DIR";
 
 /// A run folder on disk.
@@ -105,14 +107,20 @@ impl RunFolder {
             None => claim(Path::new("runs"), &resolved.recipe.name)?,
         };
         let folder = RunFolder { path };
+        // Two processes that begin the same run must not write, or remove, each other's files.
+        let lock = folder.lock()?;
+        Self::check(&folder.path)?;
         folder.write_recipe(resolved).inspect_err(|_| {
             // Best effort: a folder without a run is of no use.
             let _ = std::fs::remove_file(files::temporary(&folder.path.join(RECIPE)));
             let _ = std::fs::remove_file(folder.path.join("network.toml"));
             let _ = std::fs::remove_file(folder.weights("init"));
             let _ = std::fs::remove_dir(folder.path.join("weights"));
+            let _ = std::fs::remove_file(folder.path.join(LOCK));
+            let _ = std::fs::remove_dir(folder.path.join("checkpoint"));
             let _ = std::fs::remove_dir(&folder.path);
         })?;
+        drop(lock);
         Ok(folder)
     }
 
@@ -147,7 +155,7 @@ impl RunFolder {
             folder: self.path.clone(),
             reason,
         };
-        let path = self.path.join("checkpoint/lock");
+        let path = self.path.join(LOCK);
         let file = std::fs::create_dir_all(self.path.join("checkpoint"))
             .and_then(|()| File::create(&path))
             .map_err(|error| refuse(format!("cannot be written: {error}; {CURE}")))?;
@@ -225,17 +233,28 @@ impl RunFolder {
     pub fn unpacked(&self, which: &str) -> Result<Unpacked, TrainError> {
         let path = self.weights(which);
         if !path.exists() {
-            let finished = self.weights("last").exists();
-            let resume = format!("skinny train --resume {}", self.path.display());
+            let own = self.path.display();
+            let (reason, cure) = if self.weights("last").exists() {
+                (
+                    "is not there",
+                    "the run held no pictures out to choose a best state; use --weights last"
+                        .into(),
+                )
+            } else if self.path.join("summary.json").exists() {
+                (
+                    "is not there, though the run is finished: its weights were not kept",
+                    format!("train it again with `skinny train {own}/{RECIPE} --out FOLDER`"),
+                )
+            } else {
+                (
+                    "the run has not come so far",
+                    format!("finish it with `skinny train --resume {own}`"),
+                )
+            };
             return Err(TrainError::Read {
                 path,
-                reason: "the run has not come so far".into(),
-                cure: match finished {
-                    true => {
-                        "it held no pictures out to choose a best state; use --weights last".into()
-                    }
-                    false => format!("finish it with `{resume}`"),
-                },
+                reason: reason.into(),
+                cure,
             });
         }
         Ok(Unpacked {
@@ -448,11 +467,11 @@ fn refuse_taken(path: &Path) -> Result<(), TrainError> {
         }
         Ok(entries) => {
             // A process that was killed in its first moment may have left what a run starts from, without its recipe.
-            let begun = files::temporary(&path.join(RECIPE)).exists();
+            let begun = files::temporary(&path.join(RECIPE)).exists() || path.join(LOCK).exists();
             let own = |name: &std::ffi::OsStr| {
                 let name = name.to_string_lossy();
                 let name = name.strip_suffix(".part").unwrap_or(&name);
-                begun && [RECIPE, "network.toml", "weights"].contains(&name)
+                begun && [RECIPE, "network.toml", "weights", "checkpoint"].contains(&name)
             };
             match entries.flatten().all(|entry| own(&entry.file_name())) {
                 true => Ok(()),
@@ -499,6 +518,24 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_second_leaves_the_files_of_the_first_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let first = RunFolder { path: path.clone() };
+        let lock = first.lock().unwrap();
+        std::fs::write(path.join("network.toml"), "x").unwrap();
+        let recipe = Recipe::load("mnist-lenet5-dense", &[]).unwrap();
+        let resolved = Resolved::new(recipe, 1000).unwrap();
+        let error = RunFolder::create(Some(&path), &resolved).unwrap_err();
+        assert!(error.to_string().contains("another process"), "{error}");
+        assert!(path.join("network.toml").exists() && path.join(LOCK).exists());
+        drop(lock);
+        RunFolder::create(Some(&path), &resolved).unwrap();
+        let again = RunFolder::create(Some(&path), &resolved).unwrap_err();
+        assert!(again.to_string().contains("--resume"), "{again}");
+    }
+
+    #[test]
     fn folders_with_content_are_refused_with_the_cure() {
         let folder = tempfile::tempdir().unwrap();
         assert!(RunFolder::check(&folder.path().join("new")).is_ok());
@@ -510,6 +547,10 @@ mod tests {
         assert!(own.contains("not empty"), "a file of the user's: {own}");
         std::fs::write(path.join("recipe.toml.part"), "x").unwrap();
         assert!(RunFolder::check(&path).is_ok(), "killed while it began");
+        let early = folder.path().join("early");
+        std::fs::create_dir_all(early.join("checkpoint")).unwrap();
+        std::fs::write(early.join(LOCK), "").unwrap();
+        assert!(RunFolder::check(&early).is_ok(), "killed a moment before");
         let refusal = |file: &str| {
             std::fs::write(path.join(file), "x").unwrap();
             RunFolder::check(&path).unwrap_err().to_string()

@@ -87,6 +87,8 @@ impl Sweep {
             return Err(value("name", "use letters, digits, `-`, `_` and `.`"));
         }
         let seeds = seeds(&file.seeds)?;
+        refuse_own("set", &file.set)?;
+        refuse_own("grid", &file.grid)?;
         let cases = match file.cases.is_empty() {
             true => vec![Case::default()],
             false => file.cases.clone(),
@@ -99,6 +101,8 @@ impl Sweep {
                     "every case needs a name of letters, digits, `-`, `_` and `.`",
                 ));
             }
+            refuse_own("cases.set", &case.set)?;
+            refuse_own("cases.grid", case.grid.as_ref().unwrap_or(&Table::new()))?;
             for point in grid(case.grid.as_ref().unwrap_or(&file.grid))? {
                 points.push((case, point));
                 if points.len().saturating_mul(seeds.len()) > MOST_RUNS {
@@ -117,7 +121,9 @@ impl Sweep {
                 if !ids.insert(id.clone()) {
                     return Err(value(
                         "grid",
-                        &format!("two runs would be called {id}; give the cases different names"),
+                        &format!(
+                            "two runs would be called {id}; list every value once, and give the cases different names"
+                        ),
                     ));
                 }
                 let recipe = recipe(&file, case, point, seed, folder)
@@ -142,6 +148,22 @@ fn value(key: &str, reason: &str) -> RecipeError {
         key: key.into(),
         reason: reason.into(),
     }
+}
+
+/// Refuses keys of a recipe that a sweep gives its runs itself.
+fn refuse_own(place: &str, table: &Table) -> Result<(), RecipeError> {
+    for (key, cure) in [
+        ("seed", "list seeds under `seeds`"),
+        ("name", "a run is called after its sweep, case and grid"),
+    ] {
+        if table.contains_key(key) {
+            return Err(value(
+                &format!("{place}.{key}"),
+                &format!("is not for a sweep to set; {cure}"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A key of the grid with one of its values.
@@ -281,7 +303,15 @@ fn seeds(value: &Value) -> Result<Vec<u64>, RecipeError> {
         }
         _ => None,
     };
-    seeds.filter(|seeds| !seeds.is_empty()).ok_or_else(refuse)
+    let seeds = seeds.filter(|seeds| !seeds.is_empty()).ok_or_else(refuse)?;
+    let mut known = BTreeSet::new();
+    match seeds.iter().find(|seed| !known.insert(**seed)) {
+        None => Ok(seeds),
+        Some(seed) => Err(self::value(
+            "seeds",
+            &format!("lists {seed} twice; list every seed once"),
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -438,6 +468,23 @@ mod tests {
             ("seeds = \"0..1\"", "seeds = 3", "three seeds"),
             ("seeds = \"0..1\"", "seeds = \"2..1\"", "three seeds"),
             ("seeds = \"0..1\"", "seeds = [-1]", "three seeds"),
+            ("seeds = \"0..1\"", "seeds = [4, 4]", "lists 4 twice"),
+            (
+                "data.batch = 64",
+                "seed = 5",
+                "`set.seed`: is not for a sweep",
+            ),
+            (
+                "[grid]",
+                "[grid]\nseed = [5, 6]",
+                "`grid.seed`: is not for a sweep",
+            ),
+            (
+                "\"sparsity.warmup\" =",
+                "name = \"x\", \"sparsity.warmup\" =",
+                "`cases.set.name`",
+            ),
+            ("grid = {}", "grid = { seed = [1] }", "`cases.grid.seed`"),
             ("[0.25, 0.1]", "0.25", "must list its values"),
             ("[0.25, 0.1]", "[]", "is empty"),
             (

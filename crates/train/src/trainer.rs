@@ -55,6 +55,8 @@ pub struct Trainer<'a> {
     memory: Vec<Memory>,
     /// The same at every flip: what a flip costs is measured on the first of them, BatchNorm is re-estimated on all.
     measuring: Vec<Batch>,
+    /// What a checkpoint must agree with.
+    pictures: String,
 }
 
 impl<'a> Trainer<'a> {
@@ -83,7 +85,8 @@ impl<'a> Trainer<'a> {
         engine: &'a mut dyn Engine,
         folder: &'a RunFolder,
     ) -> Result<Self, TrainError> {
-        let (progress, memory) = checkpoint::load(&folder.checkpoint(), resolved, engine)?;
+        let (progress, memory) =
+            checkpoint::load(&folder.checkpoint(), resolved, engine, &material.identity())?;
         Self::with(resolved, material, engine, folder, progress, memory)
     }
 
@@ -109,6 +112,7 @@ impl<'a> Trainer<'a> {
             progress,
             memory,
             measuring,
+            pictures: material.identity(),
         })
     }
 
@@ -393,6 +397,7 @@ impl<'a> Trainer<'a> {
             self.engine,
             &self.memory,
             &self.progress,
+            &self.pictures,
         )
     }
 

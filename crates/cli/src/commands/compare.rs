@@ -32,6 +32,11 @@ pub fn compare(arguments: &CompareArguments, output: Output) -> Result<(), Failu
         ErrorChoice::Validation => Metric::Validation,
     };
     let mut grouped = group(&runs, &arguments.by, &baseline, metric)?;
+    if grouped.groups.is_empty() {
+        return Err(Failure::data(
+            "none of these runs held pictures out; leave --error validation out, or train with data.validation=N",
+        ));
+    }
     if arguments.latency {
         let notes = latency::measure(&runs, &mut grouped.groups);
         grouped.notes.extend(notes);

@@ -3,7 +3,7 @@
 use serde_json::json;
 use skinny::data::{DataError, DataRoots, catalog};
 use skinny::sparsity::{Budget, Edge, Phase, resolve};
-use skinny::train::{Material, Recipe, Resolved, TrainError, expected_bytes};
+use skinny::train::{Material, Recipe, RecipeError, Resolved, TrainError, expected_bytes};
 
 use crate::arguments::RecipeArguments;
 use crate::failure::Failure;
@@ -19,23 +19,24 @@ pub fn plan(arguments: &RecipeArguments, output: Output) -> Result<(), Failure> 
 }
 
 /// Pictures to learn from: counted where the data is here, else as the catalogue has it.
-pub fn training_images(recipe: &Recipe, roots: &DataRoots) -> Result<usize, Failure> {
-    let graph = recipe.network()?.graph()?;
-    match Material::count(recipe, &graph, roots) {
-        Ok(count) => Ok(count),
-        Err(TrainError::Data(DataError::Missing { .. })) => {
-            let known = catalog::find(&recipe.data.name)?;
-            let all = known.train.ok_or_else(|| {
-                Failure::data(format!(
-                    "the data set \"{}\" is not here to be counted",
-                    recipe.data.name
-                ))
-            })?;
-            let rest = all.saturating_sub(recipe.data.validation);
-            Ok(recipe.data.train.map_or(rest, |most| most.min(rest)))
-        }
-        Err(error) => Err(error.into()),
+///
+/// # Errors
+/// A recipe that does not fit its data, or one whose pictures are not here to be counted ([`DataError::is_absence`]).
+pub fn training_images(recipe: &Recipe, roots: &DataRoots) -> Result<usize, TrainError> {
+    let network = recipe.network()?;
+    let graph = network.graph().map_err(RecipeError::from)?;
+    let counted = Material::count(recipe, &graph, roots);
+    let Err(TrainError::Data(DataError::Missing { .. })) = counted else {
+        return counted;
+    };
+    let data = &recipe.data;
+    let known = catalog::find(&data.name).ok().and_then(|set| set.train);
+    let Some(all) = known else { return counted };
+    if data.validation >= all {
+        return Err(DataError::hold_out(data.validation, all, &data.name).into());
     }
+    let rest = all - data.validation;
+    Ok(data.train.map_or(rest, |most| most.min(rest)))
 }
 
 fn phases(resolved: &Resolved, images: usize, output: Output) -> Result<(), Failure> {

@@ -30,6 +30,7 @@ pub fn predict(arguments: &PredictArguments, output: Output) -> Result<(), Failu
             Ok(image) => image,
             Err(failure) => {
                 note!("skinny: {}", failure.message);
+                output.object(&json!({ "picture": path, "error": failure.message }))?;
                 failed = Some(failure.code);
                 continue;
             }

@@ -38,6 +38,7 @@ pub fn sensitivity(arguments: &SensitivityArguments, output: Output) -> Result<(
         arguments.recipe.as_deref(),
     )?;
     let recipe = source.recipe()?.clone();
+    source::refuse_learned(&arguments.run, &recipe)?;
     let stop = stop_flag()?;
     let found = measure(
         source,

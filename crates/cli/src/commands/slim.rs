@@ -35,6 +35,9 @@ const START: &str = "start.safetensors";
 /// What the search is and what it has come to.
 const RECORD: &str = "slim.json";
 
+/// Densities have three digits in a search; from here on they would be 1.
+const NEARLY_ALL: f64 = 0.995;
+
 /// One density that was tried.
 struct Trial {
     density: f64,
@@ -52,9 +55,10 @@ pub fn slim(arguments: &SlimArguments, output: Output) -> Result<(), Failure> {
     let recipe = source.recipe()?.clone();
     if recipe.data.validation == 0 {
         return Err(Failure::usage(
-            "the recipe holds no pictures out, and the test set must not choose; add for example --set data.validation=5000",
+            "the recipe holds no pictures out, and the test set must not choose; train the network with some held out, as --set data.validation=5000, and give that run",
         ));
     }
+    source::refuse_learned(&arguments.run, &recipe)?;
     let out = match &arguments.out {
         Some(out) => out.clone(),
         None => Path::new("runs").join(format!("{}-slim", recipe.name)),
@@ -114,9 +118,10 @@ fn search(arguments: &SlimArguments) -> Result<SlimSearch, Failure> {
         ("--start", arguments.start),
     ] {
         if let Some(value) = value
-            && !(value > 0.0 && value < 1.0)
+            && !(value > 0.0 && value < NEARLY_ALL)
         {
-            return refuse(flag, value, "outside (0, 1); write a kept share, as 0.01");
+            let right = format!("outside (0, {NEARLY_ALL}); write a kept share, as 0.01");
+            return refuse(flag, value, &right);
         }
     }
     if arguments.tolerance.is_nan() || arguments.tolerance < 0.01 {
@@ -458,7 +463,7 @@ impl Session<'_> {
         ))?;
         if confirmed == Some(false) {
             note!(
-                "what is chosen for its held-out error is often worse elsewhere; hold more pictures out with --set data.validation=N, or take the next larger trial"
+                "what is chosen for its held-out error is often worse elsewhere; train with more pictures held out (data.validation), or take the next larger trial"
             );
         }
         self.output.text(&format!(

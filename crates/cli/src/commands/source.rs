@@ -69,6 +69,25 @@ pub fn with_recipe(path: &Path, which: Which, recipe: Option<Recipe>) -> Result<
     }
 }
 
+/// Refuses a recipe by which pictures would be called held out that the run in `path` has learned from.
+pub fn refuse_learned(path: &Path, recipe: &Recipe) -> Result<(), Failure> {
+    if !path.is_dir() {
+        return Ok(());
+    }
+    let own = RunFolder::open(path)?.recipe()?;
+    let data = |recipe: &Recipe| (recipe.data.name.clone(), recipe.place());
+    // The held-out pictures are the first of one order, whatever their number.
+    match data(&own) == data(recipe) && recipe.data.validation > own.data.validation {
+        false => Ok(()),
+        true => Err(Failure::usage(format!(
+            "{} has learned from pictures that data.validation={} would hold out (it held out {}); train it with so many held out first",
+            path.display(),
+            recipe.data.validation,
+            own.data.validation
+        ))),
+    }
+}
+
 impl Source {
     /// The pictures of a recipe as this network reads them; weights alone learn here what is done to pictures.
     pub fn material(&mut self, recipe: &Recipe, roots: &DataRoots) -> Result<Material, Failure> {

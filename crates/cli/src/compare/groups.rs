@@ -141,12 +141,14 @@ pub fn group(
     groups.sort_by(|a, b| {
         (b.is_baseline.cmp(&a.is_baseline)).then_with(|| by_values(&a.values, &b.values))
     });
-    let compared = groups.iter().filter(|group| group.difference.is_some());
-    let compared = compared.count();
-    if compared >= 10 {
+    let differences = || groups.iter().filter_map(|group| group.difference.as_ref());
+    let compared = differences().count();
+    let tested = differences().filter(|difference| difference.p.is_some());
+    let tested = tested.count();
+    if tested >= 10 {
         notes.push(format!(
-            "of {compared} comparisons at 95 %, about {} would come out better or worse by chance alone",
-            (compared as f64 * 0.05).round().max(1.0)
+            "of {tested} comparisons at 95 %, about {} would come out better or worse by chance alone",
+            (tested as f64 * 0.05).round().max(1.0)
         ));
     }
     if compared == 0 && groups.len() > 1 {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use skinny::sparsity::Method;
@@ -13,6 +14,9 @@ use crate::failure::Failure;
 
 /// How deep run folders are looked for.
 const DEPTH: usize = 4;
+
+/// The file of a sweep that lies beside its runs.
+const SWEEP: &str = "sweep.toml";
 
 /// The state of a run of a sweep that has not begun.
 pub const TO_DO: &str = "to do";
@@ -33,12 +37,22 @@ pub struct Run {
 /// A run that says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// Its folder.
+    /// Its folder, or that of runs, or a sweep's file.
     pub folder: PathBuf,
     /// `to do`, `begun`, `failed`, `unreadable` or `repeated`.
     pub state: &'static str,
     /// What is known of the reason; may be empty.
     pub reason: String,
+}
+
+impl Missing {
+    fn new(folder: PathBuf, state: &'static str, reason: &str) -> Missing {
+        Missing {
+            folder,
+            state,
+            reason: reason.into(),
+        }
+    }
 }
 
 /// All runs found.
@@ -75,9 +89,9 @@ impl Found {
     }
 
     fn walk(&mut self, path: &Path, depth: usize) {
-        let is_run = ["recipe.toml", "summary.json", FAILURE]
-            .iter()
-            .any(|name| path.join(name).is_file());
+        let has = |name: &str| path.join(name).is_file();
+        // A recipe may also lie beside the sweep that names it.
+        let is_run = has("summary.json") || has(FAILURE) || has("recipe.toml") && !has(SWEEP);
         if is_run {
             match read(path) {
                 Ok(run) => self.runs.push(run),
@@ -89,16 +103,27 @@ impl Found {
             return;
         }
         // A sweep that lies beside its runs says which of them have not begun.
-        if let Ok(sweep) = Sweep::load(&path.join("sweep.toml")) {
-            let absent = (sweep.runs.iter()).map(|run| path.join(&run.id));
-            self.missing
-                .extend(absent.filter(|run| !run.exists()).map(|folder| Missing {
-                    folder,
-                    state: TO_DO,
-                    reason: String::new(),
-                }));
+        if has(SWEEP) {
+            match Sweep::load(&path.join(SWEEP)) {
+                Ok(sweep) => {
+                    let absent = (sweep.runs.iter()).map(|run| path.join(&run.id));
+                    let absent = absent.filter(|run| !run.exists());
+                    let missing = absent.map(|folder| Missing::new(folder, TO_DO, ""));
+                    self.missing.extend(missing);
+                }
+                Err(error) => self.unreadable(path.join(SWEEP), &error),
+            }
         }
-        let mut folders: Vec<PathBuf> = (fs::read_dir(path).into_iter().flatten().flatten())
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error)
+                if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) =>
+            {
+                return;
+            }
+            Err(error) => return self.unreadable(path.to_path_buf(), &error),
+        };
+        let mut folders: Vec<PathBuf> = (entries.flatten())
             .map(|entry| entry.path())
             .filter(|path| path.is_dir())
             .collect();
@@ -106,6 +131,10 @@ impl Found {
         for folder in folders {
             self.walk(&folder, depth - 1);
         }
+    }
+
+    fn unreadable(&mut self, path: PathBuf, error: &dyn std::fmt::Display) {
+        (self.missing).push(Missing::new(path, "unreadable", &error.to_string()));
     }
 
     /// A run given twice, or one of the same settings and seed, which comes to the same, must not count twice.
@@ -121,11 +150,10 @@ impl Found {
             );
             match first.get(&key) {
                 Some(other) if *other == run.folder => {}
-                Some(other) => self.missing.push(Missing {
-                    reason: format!("has settings and seed of {}", other.display()),
-                    folder: run.folder,
-                    state: "repeated",
-                }),
+                Some(other) => {
+                    let reason = format!("has settings and seed of {}", other.display());
+                    (self.missing).push(Missing::new(run.folder, "repeated", &reason));
+                }
                 None => {
                     first.insert(key, run.folder.clone());
                     self.runs.push(run);
@@ -136,11 +164,7 @@ impl Found {
 }
 
 fn read(path: &Path) -> Result<Run, Missing> {
-    let missing = |state, reason: String| Missing {
-        folder: path.to_path_buf(),
-        state,
-        reason,
-    };
+    let missing = |state, reason: String| Missing::new(path.to_path_buf(), state, &reason);
     if path.join(FAILURE).exists() {
         return Err(missing("failed", failure_of(path)));
     }
@@ -177,7 +201,7 @@ impl Run {
     /// The value of a key that runs are grouped by; none if the run has none.
     ///
     /// `method`, `density`, `name`, `network`, `data`, `epochs` and `seed` speak for themselves; `case` is the name of the folder without
-    /// its seed; everything else is a key of the recipe, as `sparsity.budget`.
+    /// its seed, or of the one above; everything else is a key of the recipe, as `sparsity.budget`.
     pub fn value(&self, key: &str) -> Option<String> {
         Some(match key {
             "method" => self.summary.method.clone(),
@@ -200,12 +224,24 @@ impl Run {
         }
     }
 
+    /// The name of the folder without its seed; where that is the whole name, as `skinny train --seeds` gives it, of the one above.
     fn case(&self) -> String {
-        let name = self.folder.file_name().unwrap_or_default();
-        let name = name.to_string_lossy();
+        let name = |path: &Path| {
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        let own = name(&self.folder);
         let seed = format!("seed-{}", self.summary.seed);
-        let case = name.strip_suffix(&seed).unwrap_or(&name);
-        case.trim_end_matches('-').to_string()
+        let case = own
+            .strip_suffix(&seed)
+            .unwrap_or(&own)
+            .trim_end_matches('-');
+        match (case, self.folder.parent()) {
+            ("", Some(above)) => name(above),
+            (case, _) => case.to_string(),
+        }
     }
 
     /// What two runs must have in common to be compared: everything of data, network and training but the keys `except`, named as in

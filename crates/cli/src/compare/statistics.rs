@@ -53,7 +53,9 @@ pub enum Verdict {
     Worse,
     /// The interval reaches 0: seeds alone differ as much.
     Noise,
-    /// One pair, or pairs that all differ by the same: there is no interval.
+    /// Pairs that all differ by the same, which is not nothing: there is no interval.
+    Alike,
+    /// One pair: there is no interval.
     TooFew,
 }
 
@@ -64,6 +66,7 @@ impl Verdict {
             Verdict::Better => "better",
             Verdict::Worse => "worse",
             Verdict::Noise => "within noise",
+            Verdict::Alike => "the same in all seeds",
             Verdict::TooFew => "too few seeds",
         }
     }
@@ -87,19 +90,21 @@ impl Difference {
             .iter()
             .map(|(value, baseline)| value - baseline)
             .collect();
-        let sample = Sample::of(&differences)?;
+        let mut sample = Sample::of(&differences)?;
         // Errors are counts of pictures divided by their number: equal differences may differ in the last bits.
         let spread = sample.sd.filter(|sd| *sd > 1e-12);
         let p = spread.map(|sd| {
             let t = sample.mean.abs() / (sd / (sample.count as f64).sqrt());
             2.0 * (1.0 - cumulative(t, (sample.count - 1) as f64))
         });
-        let verdict = match (sample.interval, spread) {
-            (Some((_, high)), Some(_)) if high < 0.0 => Verdict::Better,
-            (Some((low, _)), Some(_)) if low > 0.0 => Verdict::Worse,
-            (Some(_), Some(_)) => Verdict::Noise,
-            (Some(_), None) if sample.mean.abs() <= 1e-12 => Verdict::Noise,
-            _ => Verdict::TooFew,
+        sample.interval = sample.interval.filter(|_| spread.is_some());
+        let verdict = match sample.interval {
+            Some((_, high)) if high < 0.0 => Verdict::Better,
+            Some((low, _)) if low > 0.0 => Verdict::Worse,
+            Some(_) => Verdict::Noise,
+            None if sample.count == 1 => Verdict::TooFew,
+            None if sample.mean.abs() <= 1e-12 => Verdict::Noise,
+            None => Verdict::Alike,
         };
         Some(Difference { sample, p, verdict })
     }
@@ -245,7 +250,9 @@ mod tests {
         assert_eq!(Difference::of(&[]), None);
         let verdict = |pairs: &[(f64, f64)]| Difference::of(pairs).unwrap().verdict;
         assert_eq!(verdict(&[(0.1, 0.2)]), Verdict::TooFew);
-        assert_eq!(verdict(&[(0.2, 0.1), (0.3, 0.2)]), Verdict::TooFew);
+        let alike = Difference::of(&[(0.2, 0.1), (0.3, 0.2)]).unwrap();
+        assert_eq!(alike.verdict, Verdict::Alike);
+        assert_eq!((alike.sample.interval, alike.p), (None, None));
         assert_eq!(verdict(&[(0.1, 0.1), (0.2, 0.2)]), Verdict::Noise);
         assert_eq!(
             verdict(&[(0.2, 0.1), (0.1, 0.2), (0.3, 0.25)]),

@@ -226,8 +226,15 @@ fn nothing_is_dropped_in_silence() {
         "name = \"s\"\nrecipe = \"mnist-lenet5-dense\"\nseeds = [7]\n",
     )
     .unwrap();
+    // Another sweep beside its recipe, which cannot be read.
+    fs::create_dir_all(path("other")).unwrap();
+    fs::write(path("other/recipe.toml"), &recipe).unwrap();
+    fs::write(path("other/sweep.toml"), "name = \"other\"\n").unwrap();
+    run(&path("other/seed-8"), DENSE, 0.1, 8, 0.010);
     let found = read(&[folder.path(), &path("dense-seed-0")]);
-    assert_eq!(found.runs.len(), 9, "given twice is not counted twice");
+    let other = found.runs.iter().find(|run| run.summary.seed == 8).unwrap();
+    assert_eq!(other.value("case").as_deref(), Some("other"));
+    assert_eq!(found.runs.len(), 10, "given twice is not counted twice");
     let states: Vec<String> = (found.missing.iter())
         .map(|missing| {
             let name = missing.folder.file_name().unwrap().to_string_lossy();
@@ -240,6 +247,7 @@ fn nothing_is_dropped_in_silence() {
             "begun-seed-0: begun",
             "broken: unreadable",
             "dense-seed-0: repeated",
+            "sweep.toml: unreadable",
             "seed-7: to do",
             "wild-seed-0: failed"
         ]

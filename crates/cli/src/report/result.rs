@@ -1,5 +1,6 @@
 //! What came out of a run, in words and beside its dense twin.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::figure::Member;
@@ -363,6 +364,9 @@ pub fn swatch(ink: &str, dashed: bool) -> String {
 /// What runs that differ only in their seed have come to.
 struct Group<'a> {
     settings: &'a str,
+    /// Where the pictures are from, if they are the user's own.
+    place: Option<String>,
+    seeds: BTreeSet<u64>,
     method: &'a str,
     density: Option<f64>,
     test_errors: Vec<f64>,
@@ -379,12 +383,15 @@ fn groups<'a>(runs: &'a [Member<'_>]) -> Vec<Group<'a>> {
         let (Some(settings), Some(error)) = (&summary.settings_hash, summary.test_error) else {
             continue;
         };
+        let place = run.place();
         let index = groups
             .iter()
-            .position(|group| group.settings == settings)
+            .position(|group| group.settings == settings && group.place == place)
             .unwrap_or_else(|| {
                 groups.push(Group {
                     settings,
+                    place,
+                    seeds: BTreeSet::new(),
                     method: summary.method.as_deref().unwrap_or("run"),
                     density: run
                         .weights_and_nonzeros()
@@ -394,10 +401,13 @@ fn groups<'a>(runs: &'a [Member<'_>]) -> Vec<Group<'a>> {
                 });
                 groups.len() - 1
             });
-        groups[index].test_errors.push(error);
-        groups[index]
-            .validation_errors
-            .extend(summary.validation_error);
+        let group = &mut groups[index];
+        // The same seed comes to the same, and must not count twice.
+        if (summary.seed).is_some_and(|seed| !group.seeds.insert(seed)) {
+            continue;
+        }
+        group.test_errors.push(error);
+        (group.validation_errors).extend(summary.validation_error);
     }
     groups.retain(|group| group.test_errors.len() > 1);
     groups
@@ -502,7 +512,15 @@ mod tests {
             ink: "#2f6fc4",
             dashed: false,
         };
-        let runs = [member(&one, "a"), member(&two, "b"), member(&other, "c")];
+        let seeds = [&mut one, &mut two, &mut other].into_iter().zip(0..);
+        seeds.for_each(|(run, seed)| run.summary.as_mut().unwrap().seed = Some(seed));
+        let again = one.clone();
+        let runs = [
+            member(&one, "a"),
+            member(&two, "b"),
+            member(&other, "c"),
+            member(&again, "a again"),
+        ];
         let html = side_by_side(&runs);
         assert!(html.contains("<td>mean ± standard deviation of 2</td><td>iht</td>"));
         assert!(html.contains("0.80 ± 0.14\u{a0}%"));

@@ -310,6 +310,12 @@ impl Run {
         epochs.try_into().ok()
     }
 
+    /// Where the user's own pictures lie; none of a published set.
+    pub fn place(&self) -> Option<String> {
+        let path = self.settings()?.get("data")?.get("path")?.as_str()?.into();
+        Some(path)
+    }
+
     /// The recipe's keys. The report shows its text; what cannot be read as TOML only says less.
     fn settings(&self) -> Option<toml::Table> {
         self.recipe.as_deref()?.parse().ok()

@@ -43,6 +43,8 @@ fn what_is_exported_comes_back() {
         "--rename",
         "conv1=features.0",
     ];
+    let nonsense = place.run(&[&renamed[..], &["--rename", "nonsense"]].concat());
+    nonsense.refused(2, &["nonsense", "OLD=NEW"]);
     run(&[&renamed[..], &["--rename", "=model"]].concat());
     // Any way that weights can take, they are the same.
     for (file, options) in [

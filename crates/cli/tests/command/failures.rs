@@ -61,8 +61,12 @@ fn settings_that_cannot_work_are_refused_by_name() {
         ("train.epochs=many", &["train.epochs", "\"many\""]),
         ("train.epochs=-1", &["train.epochs", "-1"]),
         ("train.epochs=0", &["`train.epochs`", "at least 1"]),
-        ("train.lr=0", &["`train.lr`", "between"]),
-        ("train.lr=nan", &["`train.lr`", "between"]),
+        ("train.lr=0", &["`train.lr`", "not above 0", "at most 1000"]),
+        ("train.lr=nan", &["`train.lr`", "not above 0"]),
+        (
+            "train.clip_norm=-1",
+            &["`train.clip_norm`", "-1 is not 0 or more"],
+        ),
         ("train.momentum=1", &["`train.momentum`", "between"]),
         (
             "train.schedule=often",
@@ -145,6 +149,10 @@ fn densities_and_phases_that_cannot_be_are_refused() {
         ("sparsity.warmup='90%'", &["[sparsity]", "warmup", "40"]),
         ("sparsity.floor=0.1", &["[sparsity]", "floor", "erk"]),
         ("sparsity.keep_dense=['fc9*']", &["[sparsity]", "fc9*"]),
+        (
+            "sparsity={method='small_dense', density=0.5, keep_dense=['fc9*']}",
+            &["[sparsity]", "fc9*"],
+        ),
     ] {
         with(&place, &[setting]).refused(2, words);
         let plan = place.run(&["plan", "small.toml", "--set", setting]);
@@ -290,6 +298,13 @@ fn data_that_is_not_there_is_refused_with_the_way_to_get_it() {
     );
     fs::remove_dir_all(place.path("data")).unwrap();
     with(&place, &[]).refused(3, &["mnist", "skinny data fetch mnist", "--data DIR"]);
+    // With all the steps that there may be these are too many flips, but not with those that there are.
+    let often = "sparsity={method='rigl', density=0.2, regrow_every='1it'}";
+    with(&place, &[often]).refused(3, &["mnist", "skinny data fetch mnist"]);
+    let all = ["plan", "small.toml", "--set", "data.validation=60000"];
+    place
+        .run(&all)
+        .refused(3, &["data.validation", "choose 1 to 59999"]);
     with(&place, &["data.name=imagenet"]).refused(3, &["imagenet", "glyphs, mnist"]);
     let told = place.run(&["data", "verify", "mnist"]);
     told.refused(3, &["mnist", "skinny data fetch mnist"]);
@@ -483,8 +498,17 @@ fn runs_that_have_not_come_so_far_are_refused() {
     place.train("run", &["--set", "data.validation=0"]).good();
     let told = place.run(&["eval", "run", "--weights", "best"]);
     told.refused(3, &["best.safetensors", "--weights last"]);
-    fs::remove_file(place.path("run/summary.json")).unwrap();
     fs::remove_file(place.path("run/weights/last.safetensors")).unwrap();
+    let told = place.run(&["eval", "run"]);
+    told.refused(
+        3,
+        &[
+            "last.safetensors",
+            "not kept",
+            "skinny train run/recipe.toml",
+        ],
+    );
+    fs::remove_file(place.path("run/summary.json")).unwrap();
     let told = place.run(&["eval", "run"]);
     told.refused(3, &["last.safetensors", "skinny train --resume run"]);
     let told = place.run(&["predict", "run", "picture.png"]);

@@ -187,6 +187,10 @@ fn pictures_are_classified() {
         "{}",
         told.err
     );
+    let told = place.run(&["--json", "predict", "run", "none.png", "three.png"]);
+    let objects = told.objects();
+    assert_eq!(objects[0]["picture"], "none.png");
+    assert!(objects[0]["error"].is_string() && objects[1]["classes"].is_array());
 }
 
 /// The default job, small enough for a test.

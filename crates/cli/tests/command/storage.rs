@@ -129,6 +129,26 @@ fn a_checkpoint_of_another_recipe_is_refused() {
 }
 
 #[test]
+fn a_run_does_not_go_on_with_other_pictures() {
+    let place = Place::new();
+    unfinished(&place, "run");
+    let path = place.path("data/mnist/t10k-labels-idx1-ubyte");
+    let labels = fs::read(&path).unwrap();
+    let mut other = labels.clone();
+    other.swap(8, labels.len() - 1);
+    let differs = labels[8] != labels[labels.len() - 1];
+    assert!(differs, "swapped labels must tell");
+    let resume = || place.run(&["train", "--threads", "1", "--resume", "run"]);
+    fs::write(&path, other).unwrap();
+    resume().refused(
+        3,
+        &["run/checkpoint/state.safetensors", "pictures", "--out DIR"],
+    );
+    fs::write(&path, labels).unwrap();
+    resume().good();
+}
+
+#[test]
 fn a_reader_that_goes_away_does_not_end_the_training() {
     let place = Place::new();
     for (out, arguments) in [("text", &[][..]), ("json", &["--json"])] {

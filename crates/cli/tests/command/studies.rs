@@ -349,6 +349,20 @@ fn slim_says_when_there_is_nothing_to_find() {
             "data.validation=0",
         ])
         .refused(2, &["data.validation"]);
+    // The network has learned from most of these.
+    let seen = ["--set", "data.validation=120"];
+    place
+        .run(&[&["slim", "dense", "--max-error-increase", "1"], &seen[..]].concat())
+        .refused(2, &["dense has learned from", "it held out 96"]);
+    place.write(
+        "more.toml",
+        fs::read_to_string(place.path("small.toml"))
+            .unwrap()
+            .replace("validation = 96", "validation = 120"),
+    );
+    place
+        .run(&["sensitivity", "dense", "--recipe", "more.toml"])
+        .refused(2, &["dense has learned from"]);
     place
         .run(&[
             "slim",

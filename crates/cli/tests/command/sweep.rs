@@ -260,7 +260,28 @@ fn sweeps_that_cannot_work_are_refused_before_anything_is_trained() {
         told.refused(2, &[words]);
         assert!(!place.path("runs").exists());
     }
+    // What only a look at the data can tell, here for the second value of a grid.
+    for (values, code, words) in [
+        ("data.name = [\"mnist\", \"mnits\"]", 3, "mnits"),
+        ("data.augment = [[], [\"mirrorr\"]]", 2, "mirrorr"),
+        ("data.validation = [96, 480]", 3, "choose 1 to 479"),
+        ("network.classes = [10, 7]", 2, "gives 7"),
+    ] {
+        place.write(
+            "sweep.toml",
+            SWEEP.replace("train.lr = [0.05, 0.02]", values),
+        );
+        for more in [&[][..], &["--list"]] {
+            let told = place.run(&[&["sweep", "sweep.toml", "--out", "runs"], more].concat());
+            told.refused(code, &["run iht-", words]);
+            assert!(!place.path("runs").exists());
+        }
+    }
+    // Where the data is not, a sweep can be looked at all the same.
     place.write("sweep.toml", SWEEP);
+    place
+        .run(&["sweep", "sweep.toml", "--list", "--data", "nowhere"])
+        .good();
     place
         .run(&["sweep", "sweep.toml", "--shards", "3"])
         .refused(2, &["--shard 0/4"]);

@@ -24,9 +24,6 @@ use crate::RecipeError;
 use crate::files;
 use crate::thinner::thinner;
 
-/// The most images of a batch: buffers for all of them are kept.
-const MOST_IMAGES: usize = 1 << 16;
-
 /// The settings of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -227,10 +224,6 @@ impl Recipe {
                 "use letters, digits, `-`, `_` and `.`; the run folder is called after it",
             );
         }
-        if !(1..=MOST_IMAGES).contains(&self.data.batch) {
-            let reason = format!("{} is not between 1 and {MOST_IMAGES}", self.data.batch);
-            return refuse("data.batch", &reason);
-        }
         if self.network.name.is_some() == self.network.file.is_some() {
             return refuse(
                 "network",
@@ -243,6 +236,7 @@ impl Recipe {
             // Before a ramp makes other densities of it.
             return Err(SettingsError::from(PlanError::Density { density }).into());
         }
+        self.data.validate()?;
         self.train.validate()
     }
 }

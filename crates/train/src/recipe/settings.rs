@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use skinny_data::{Augment, AugmentError};
 use skinny_interchange::Options;
 use skinny_network::Init;
 use skinny_sparsity::Duration;
@@ -11,6 +12,9 @@ use skinny_sparsity::Duration;
 use crate::RecipeError;
 use crate::optimizer::{Optimizer, OptimizerKind};
 use crate::schedule::ScheduleKind;
+
+/// The most images of a batch: buffers for all of them are kept.
+const MOST_IMAGES: usize = 1 << 16;
 
 /// `[data]`: what is learned from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,12 +37,48 @@ pub struct DataSettings {
     /// Training pictures held out, on which `best` is chosen.
     #[serde(default)]
     pub validation: usize,
-    /// Only the first so many training pictures (after those held out); all without it.
+    /// Only so many training pictures (after those held out), of picture folders some of every class; all without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<usize>,
-    /// Only the first so many test pictures; all without it.
+    /// Only so many test pictures, of picture folders some of every class; all without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<usize>,
+}
+
+impl DataSettings {
+    /// Random changes of training pictures.
+    ///
+    /// # Errors
+    /// [`RecipeError::Value`] with the forms that there are.
+    pub fn augmentation(&self) -> Result<Vec<Augment>, RecipeError> {
+        let one = |text: &String| {
+            text.parse()
+                .map_err(|error: AugmentError| RecipeError::Value {
+                    key: "data.augment".into(),
+                    reason: error.to_string(),
+                })
+        };
+        self.augment.iter().map(one).collect()
+    }
+
+    pub(super) fn validate(&self) -> Result<(), RecipeError> {
+        let refuse = |key: &str, reason: String| {
+            Err(RecipeError::Value {
+                key: format!("data.{key}"),
+                reason,
+            })
+        };
+        if !(1..=MOST_IMAGES).contains(&self.batch) {
+            let reason = format!("{} is not between 1 and {MOST_IMAGES}", self.batch);
+            return refuse("batch", reason);
+        }
+        for (key, most) in [("train", self.train), ("test", self.test)] {
+            if most == Some(0) {
+                return refuse(key, "must be at least 1, or left out for all".into());
+            }
+        }
+        self.augmentation().map(|_| ())
+    }
 }
 
 /// What makes the values of pictures comparable.
@@ -110,9 +150,9 @@ fn one() -> f32 {
 pub struct PhaseRates {
     /// In dense phases.
     pub dense: f64,
-    /// In sparse phases but the last one.
+    /// In sparse phases, until the last flip.
     pub sparse: f64,
-    /// In the last phase of the run (DSD trains its last, dense, phase at a tenth).
+    /// After the last flip of the run (DSD trains its last, dense, phase at a tenth).
     pub last: f64,
 }
 
@@ -242,9 +282,14 @@ impl TrainSettings {
             if value >= low && value <= high {
                 return Ok(());
             }
+            let reason = match (low, high) {
+                (f64::MIN_POSITIVE, _) => format!("{value} is not above 0 and at most {high}"),
+                (_, f64::MAX) => format!("{value} is not {low} or more"),
+                _ => format!("{value} is not between {low} and {high}"),
+            };
             Err(RecipeError::Value {
                 key: format!("train.{key}"),
-                reason: format!("{value} is not between {low} and {high}"),
+                reason,
             })
         };
         if self.epochs == 0 {

@@ -116,7 +116,10 @@ impl Sensitivity {
             true => most.unwrap_or(all.len()),
             false => most.unwrap_or(INSTEAD),
         };
-        let pictures = first(all, count);
+        let pictures = match count < all.len() {
+            true => Arc::new(all.part(count)),
+            false => Arc::clone(all),
+        };
         let mut bench = Bench::new(engine, material, recipe, pictures)?;
         let before = bench.evaluate()?;
         let thresholded = bench.thresholded(recipe);
@@ -171,16 +174,6 @@ impl Sensitivity {
 /// A loss as a file can hold it: one beyond all bounds is a very large one.
 fn finite(loss: f64) -> f64 {
     if loss.is_finite() { loss } else { 1e9 }
-}
-
-fn first(set: &Arc<Dataset>, most: usize) -> Arc<Dataset> {
-    match most < set.len() {
-        false => Arc::clone(set),
-        true => {
-            let indices: Vec<u32> = (0..most as u32).collect();
-            Arc::new(set.subset(&indices))
-        }
-    }
 }
 
 /// An engine whose weights are changed and put back.

@@ -202,6 +202,13 @@ impl Engine for Watched {
     fn train_step(&mut self, examples: Examples<'_>, lr: f32, step: u64) -> Outcome {
         let thresholded = self.resolved.thresholded.clone();
         self.check_other_slots(step as usize);
+        if self.all_start_anew(step as usize) {
+            assert_eq!(
+                self.engine.updates(),
+                0,
+                "AdamW corrects as at its first step"
+            );
+        }
         for (position, &parameter) in thresholded.iter().enumerate() {
             self.check_flip(parameter, position, self.all_start_anew(step as usize));
             if let Some(Edge::Regrow { fraction }) = self.resolved.plan.edge(step as usize) {

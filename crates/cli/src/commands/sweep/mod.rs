@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::json;
 use skinny::data::DataRoots;
-use skinny::train::{ANY_NUMBER, JobOptions, Resolved, Sweep, SweepRun};
+use skinny::train::{JobOptions, RecipeError, Resolved, Sweep, SweepRun, TrainError, refusal};
 
 use crate::arguments::{Shard, SweepArguments};
 use crate::commands::env::{default_threads, environment, threads};
@@ -108,22 +108,36 @@ pub fn sweep(arguments: &SweepArguments, output: Output) -> Result<(), Failure> 
 fn check(sweep: &Sweep, roots: &DataRoots) -> Result<(), Failure> {
     let mut counted = BTreeMap::new();
     for run in &sweep.runs {
-        let refused = |error| Failure::usage(format!("run {}: {error}", run.id));
+        let refused = |error: TrainError| Failure {
+            message: format!("run {}: {error}", run.id),
+            code: error.exit_code(),
+        };
         let network = run
             .recipe
             .network()
             .map_err(|error| refused(error.into()))?;
+        let graph = (network.graph()).map_err(|error| refused(RecipeError::from(error).into()))?;
         let data = &run.recipe.data;
-        let images = counted
-            .entry((
-                &data.name,
-                &data.path,
-                data.validation,
-                data.train,
-                network.input,
-            ))
-            .or_insert_with(|| training_images(&run.recipe, roots).unwrap_or(ANY_NUMBER));
-        Resolved::new(run.recipe.clone(), *images).map_err(refused)?;
+        // All that the number of pictures, and whether they fit the network, depends on.
+        let key = (
+            (&data.name, &data.path, data.validation, data.train),
+            (graph.input, graph.output),
+        );
+        let images = match counted.get(&key) {
+            Some(images) => *images,
+            None => {
+                let images = match training_images(&run.recipe, roots) {
+                    Err(TrainError::Data(error)) if error.is_absence() => None,
+                    images => Some(images.map_err(refused)?),
+                };
+                *counted.entry(key).or_insert(images)
+            }
+        };
+        let refusal = match images {
+            Some(images) => Resolved::new(run.recipe.clone(), images).err(),
+            None => refusal(run.recipe.clone()),
+        };
+        refusal.map_or(Ok(()), |error| Err(refused(error)))?;
     }
     Ok(())
 }
@@ -148,7 +162,11 @@ fn shard(
             .transpose()
     };
     let slurm = match number("SLURM_ARRAY_TASK_ID")? {
-        Some(id) => Some(id.saturating_sub(number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0))),
+        Some(id) => {
+            let least = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0);
+            let step = number("SLURM_ARRAY_TASK_STEP")?.unwrap_or(1).max(1);
+            Some(id.saturating_sub(least) / step)
+        }
         None => None,
     };
     let index = match slurm {
@@ -164,7 +182,8 @@ fn shard(
         (None, None) => Ok((0, 1)),
         (Some(index), Some(count)) if index < count => Ok((index, count)),
         (Some(index), Some(count)) => Err(Failure::usage(format!(
-            "there is no shard {index} of {count}; they are numbered from 0"
+            "there is no shard {index} of {count}; number the jobs of the array from 0 without gaps, as --array=0-{}, and give --shards their number",
+            count.saturating_sub(1)
         ))),
         (Some(index), None) => Err(Failure::usage(format!(
             "this is number {index} of an array of jobs; say how many there are with --shards N"
@@ -326,16 +345,23 @@ mod tests {
             ("SLURM_ARRAY_TASK_MIN", "5"),
             ("SLURM_ARRAY_TASK_COUNT", "4"),
         ];
+        let every_second = [
+            ("SLURM_ARRAY_TASK_ID", "6"),
+            ("SLURM_ARRAY_TASK_MIN", "0"),
+            ("SLURM_ARRAY_TASK_STEP", "2"),
+            ("SLURM_ARRAY_TASK_COUNT", "4"),
+        ];
         let kubernetes = [("JOB_COMPLETION_INDEX", "2")];
         let given = Some(Shard { index: 1, count: 3 });
         assert_eq!(found(None, None, &[]), Ok((0, 1)));
         assert_eq!(found(given, None, &slurm), Ok((1, 3)));
         assert_eq!(found(None, None, &slurm), Ok((2, 4)));
+        assert_eq!(found(None, None, &every_second), Ok((3, 4)));
         assert_eq!(found(None, Some(8), &slurm), Ok((2, 8)));
         assert_eq!(found(None, Some(8), &kubernetes), Ok((2, 8)));
         for (shards, variables, words) in [
             (None, &kubernetes[..], "--shards N"),
-            (Some(2), &kubernetes[..], "no shard 2 of 2"),
+            (Some(2), &kubernetes[..], "no shard 2 of 2; number the jobs"),
             (Some(2), &[][..], "--shard 0/4"),
             (None, &[("SLURM_ARRAY_TASK_ID", "x")][..], "is no number"),
         ] {
