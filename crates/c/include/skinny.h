@@ -32,8 +32,8 @@ typedef struct SkinnyModel SkinnyModel;
 extern "C" {
 #endif // __cplusplus
 
-// One line on the last call of this thread that was not done; empty if the last call was. Valid until the next call of
-// this thread.
+// One line on the last call of this thread that gave a status, empty if that was done. Valid until the next such call of this
+// thread.
 const char *skinny_error(void);
 
 // Reads a `.skinny` file for a number of threads, 0 for all cores, into `*model`, which is null if it cannot. The number of

@@ -61,8 +61,8 @@ unsafe fn borrowed<'a>(model: *const SkinnyModel) -> Result<&'a SkinnyModel, Ref
     unsafe { model.as_ref() }.ok_or_else(|| argument("the model is null; load one"))
 }
 
-/// One line on the last call of this thread that was not done; empty if the last call was. Valid until the next call of
-/// this thread.
+/// One line on the last call of this thread that gave a status, empty if that was done. Valid until the next such call of this
+/// thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn skinny_error() -> *const c_char {
     ERROR.with(|error| error.borrow().as_ptr())

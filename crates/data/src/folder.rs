@@ -46,7 +46,22 @@ pub(crate) fn load_folder(root: &Path, settings: &FolderSettings) -> Result<Spli
             .map(|(_, path)| path.as_path())
     };
     let mut tests = TEST_FOLDERS.iter().filter_map(|name| path_of(name));
-    let (train, test) = match (path_of("train"), tests.next()) {
+    let train_folder = path_of("train");
+    let is_part = |(name, _): &(OsString, PathBuf)| {
+        let mut parts = ["train"].iter().chain(&TEST_FOLDERS);
+        parts.any(|part| name.eq_ignore_ascii_case(part))
+    };
+    // A class may be called "train": it stands beside other classes, and holds pictures alone.
+    if let Some(train) = train_folder
+        && !folders.iter().all(is_part)
+    {
+        let inside = entries(train)?;
+        if inside.folders.is_empty() && inside.files.iter().any(|file| is_picture(file)) {
+            let (train, test) = divided(root, classes(root)?);
+            return split(root, train, test, settings);
+        }
+    }
+    let (train, test) = match (train_folder, tests.next()) {
         (Some(train), Some(test)) => {
             if let Some(unused) = tests.next() {
                 tracing::warn!(
@@ -69,6 +84,15 @@ pub(crate) fn load_folder(root: &Path, settings: &FolderSettings) -> Result<Spli
         }
         (None, _) => divided(root, classes(root)?),
     };
+    split(root, train, test, settings)
+}
+
+fn split(
+    root: &Path,
+    train: Vec<Class>,
+    test: Vec<Class>,
+    settings: &FolderSettings,
+) -> Result<Split, DataError> {
     let names: Vec<String> = train
         .iter()
         .map(|class| class.name.to_string_lossy().into_owned())
@@ -328,6 +352,21 @@ mod tests {
             );
             assert_eq!(values(&split.test), [(0, 4), (2, 5)]);
         }
+    }
+
+    #[test]
+    fn a_class_may_be_called_train() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for class in ["bus", "train", "test"] {
+            draw(root, class, 1..=5);
+        }
+        let split = load(root).unwrap();
+        assert_eq!(split.train.label_names, ["bus", "test", "train"]);
+        assert_eq!((split.train.len(), split.test.len()), (12, 3));
+        // Without another class they are parts.
+        fs::remove_dir_all(root.join("bus")).unwrap();
+        refused(root, "no class folders");
     }
 
     #[test]

@@ -73,6 +73,16 @@ pub enum InterchangeError {
         /// The name after renaming.
         name: String,
     },
+    /// A file that keeps no order, with names that do not tell it.
+    #[error(
+        "safetensors keeps no order, and of {first} and {second} the names do not tell which comes first; match by name, with OLD=NEW where names differ"
+    )]
+    NoOrder {
+        /// A name in the file, quoted.
+        first: String,
+        /// Another, quoted.
+        second: String,
+    },
     /// A renaming that cannot be.
     #[error("renaming {text}: {reason}; write OLD=NEW, for example features.0=conv1")]
     Rename {

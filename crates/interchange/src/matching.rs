@@ -8,7 +8,7 @@ use skinny_network::{Graph, Parameter, Tensors};
 
 use crate::error::{InterchangeError, Mismatches, WrongShape, quote};
 use crate::rename::Rename;
-use crate::source::Source;
+use crate::source::{Format, Source, order_is_told};
 use crate::stored::{Entry, Numbers};
 
 /// How tensors of a file are matched with parameters.
@@ -87,10 +87,27 @@ pub fn import(
     graph: &Graph,
     options: &Options,
 ) -> Result<Imported, InterchangeError> {
-    let entries = source.entries().iter().filter(|entry| may_be_weight(entry));
+    let is_parameter = |name: &str| graph.parameters.iter().any(|own| own.name == name);
+    // What an ONNX model does to pictures before the first layer is none of the network's.
+    let of_pictures = |entry: &Entry| {
+        let name = entry.name();
+        source.format() == Format::Onnx && name.starts_with("preprocess.") && !is_parameter(name)
+    };
+    let entries = (source.entries().iter()).filter(|entry| !of_pictures(entry));
     let (found, mismatches) = match options.matching {
-        Matching::Name => by_name(entries, graph, &options.rename)?,
-        Matching::Order => by_order(entries, graph),
+        Matching::Name => {
+            // A weight in numbers that are not read must be refused as such, not as missing.
+            let asked_for = |entry: &Entry| is_parameter(&options.rename.apply(entry.name()));
+            let entries = entries.filter(|entry| may_be_weight(entry) || asked_for(entry));
+            by_name(entries, graph, &options.rename)?
+        }
+        Matching::Order => {
+            let entries: Vec<&Entry> = entries.filter(|entry| may_be_weight(entry)).collect();
+            if source.format() == Format::Safetensors {
+                check_order(&entries)?;
+            }
+            by_order(entries.into_iter(), graph)
+        }
     };
     if found.is_empty() || options.strict && !mismatches.is_empty() {
         return Err(InterchangeError::Mismatch {
@@ -129,6 +146,20 @@ pub fn import_file(
         path: path.to_owned(),
         source: Box::new(source),
     })
+}
+
+/// Refuses sorted names that do not tell the order of the network.
+fn check_order(entries: &[&Entry]) -> Result<(), InterchangeError> {
+    let names = entries
+        .windows(2)
+        .map(|pair| (pair[0].name(), pair[1].name()));
+    match names.into_iter().find(|(a, b)| !order_is_told(a, b)) {
+        None => Ok(()),
+        Some((first, second)) => Err(InterchangeError::NoOrder {
+            first: quote(first),
+            second: quote(second),
+        }),
+    }
 }
 
 fn may_be_weight(entry: &Entry) -> bool {
@@ -335,7 +366,27 @@ mod tests {
         );
         let bad = with(&["module.classifier=fc", "module.features.0=fc"]);
         let message = import(&source, &graph(), &bad).unwrap_err().to_string();
-        assert!(message.contains("would both become `fc.bias`"), "{message}");
+        assert!(
+            message.contains("would both become `fc.weight`"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_weight_in_numbers_that_are_not_read_is_refused_as_such() {
+        let header = r#"{"conv1.weight":{"dtype":"I8","shape":[2,1,1,1],"data_offsets":[0,2]},"counter":{"dtype":"I64","shape":[],"data_offsets":[2,10]}}"#;
+        let length = (header.len() as u64).to_le_bytes();
+        let bytes = [&length, header.as_bytes(), &[0; 10]].concat();
+        let loose = Options {
+            strict: false,
+            ..Options::default()
+        };
+        let source = Source::from_bytes(bytes).unwrap();
+        let message = import(&source, &graph(), &loose).unwrap_err().to_string();
+        assert!(
+            message.contains("`conv1.weight` has values of type"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -344,9 +395,21 @@ mod tests {
             matching: Matching::Order,
             ..Options::default()
         };
-        // Sorted by name, a bias comes before its weight.
-        let swapped = mismatches(import(&source(&OWN), &graph(), &order));
-        assert_eq!(swapped.unexpected.len(), 4);
+        // Sorted by name, `bn` comes before `conv`, whatever the network does.
+        let unknown = import(&source(&OWN), &graph(), &order).unwrap_err();
+        assert!(
+            unknown.to_string().contains("`conv1.bias` and `fc.weight`"),
+            "{unknown}"
+        );
+        let numbered = source(&[
+            ("net.10.bias", &[8]),
+            ("net.10.weight", &[8, 8]),
+            ("net.2.bias", &[2]),
+            ("net.2.weight", &[2, 1, 1, 1]),
+        ]);
+        let imported = import(&numbered, &graph(), &order).unwrap();
+        assert_eq!(imported.tensors.get("conv1.bias").unwrap().data, [2.0; 2]);
+        assert_eq!(imported.tensors.get("fc.bias").unwrap().data, [0.0; 8]);
         let good = source(&[
             ("1.w", &[2, 1, 1, 1]),
             ("2.b", &[2]),

@@ -37,7 +37,7 @@ impl fmt::Display for Format {
 /// A file of weights: its tensors in the order in which their network uses them, as far as the file tells.
 ///
 /// PyTorch's files keep the order of the module; in ONNX files the nodes tell it; safetensors keeps none, so that names are
-/// sorted there, with numbers in them by value (`features.3` before `features.10`).
+/// sorted there, with numbers in them by value (`features.3` before `features.10`) and those of one layer as PyTorch has them.
 #[derive(Debug, Clone)]
 pub struct Source {
     format: Format,
@@ -137,7 +137,7 @@ impl Source {
 fn find(bytes: &[u8], external: External) -> Result<(Format, Vec<Entry>), InterchangeError> {
     if bytes.starts_with(ZIP) {
         Ok((Format::Torch, torch::read_zip(bytes)?))
-    } else if bytes.get(8) == Some(&b'{') {
+    } else if bytes.get(8) == Some(&b'{') && (header_fits(bytes) || !onnx::is_model(bytes)) {
         // Before pickles: the length that comes first, of a header of 128 bytes for example, can look like the start of one.
         Ok((Format::Safetensors, read_safetensors(bytes)?))
     } else if torch::is_legacy(bytes) {
@@ -147,6 +147,14 @@ fn find(bytes: &[u8], external: External) -> Result<(Format, Vec<Entry>), Interc
     } else {
         Err(InterchangeError::UnknownFormat)
     }
+}
+
+/// Whether the length of a header of safetensors is one that the file has room for.
+fn header_fits(bytes: &[u8]) -> bool {
+    let length = bytes
+        .first_chunk()
+        .map(|length| u64::from_le_bytes(*length));
+    length.is_some_and(|length| length <= (bytes.len() as u64).saturating_sub(8))
 }
 
 /// The files beside an ONNX model in which its values may be, read as they are asked for.
@@ -248,29 +256,61 @@ fn read_safetensors(bytes: &[u8]) -> Result<Vec<Entry>, InterchangeError> {
         let entry = Entry::contiguous(name.to_owned(), view.shape(), numbers, place);
         entries.push(entry.map_err(refuse)?);
     }
-    entries.sort_by(|a, b| natural(a.name(), b.name()));
+    entries.sort_by(|a, b| {
+        let ((layer_a, kind_a), (layer_b, kind_b)) = (of_layer(a.name()), of_layer(b.name()));
+        natural(layer_a, layer_b)
+            .then(kind_a.cmp(&kind_b))
+            .then_with(|| natural(a.name(), b.name()))
+    });
     Ok(entries)
+}
+
+/// The tensors of a layer, in the order in which PyTorch's layers register them.
+const KINDS: [&str; 5] = [
+    "weight",
+    "bias",
+    "running_mean",
+    "running_var",
+    "num_batches_tracked",
+];
+
+/// A name without what kind of tensor it is, and the place of that among [`KINDS`]; a name that says no kind is the last of its own.
+fn of_layer(name: &str) -> (&str, usize) {
+    let parts = name.rsplit_once('.');
+    let known = parts.and_then(|(layer, kind)| {
+        let place = KINDS.iter().position(|known| *known == kind)?;
+        Some((layer, place))
+    });
+    known.unwrap_or((name, KINDS.len()))
+}
+
+/// Text and numbers in turn; a number is compared by its length without leading zeros, then by its digits.
+fn parts(name: &str) -> impl Iterator<Item = (bool, usize, &str)> {
+    name.as_bytes()
+        .chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit())
+        .scan(0, |at, part| {
+            let text = &name[*at..*at + part.len()];
+            *at += part.len();
+            Some(match part[0].is_ascii_digit() {
+                true => {
+                    let digits = text.trim_start_matches('0');
+                    (false, digits.len(), digits)
+                }
+                false => (true, 0, text),
+            })
+        })
 }
 
 /// Compares names with the numbers in them by value.
 fn natural(a: &str, b: &str) -> std::cmp::Ordering {
-    // Text and numbers in turn; a number is compared by its length without leading zeros, then by its digits.
-    fn parts(name: &str) -> impl Iterator<Item = (bool, usize, &str)> {
-        name.as_bytes()
-            .chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit())
-            .scan(0, |at, part| {
-                let text = &name[*at..*at + part.len()];
-                *at += part.len();
-                Some(match part[0].is_ascii_digit() {
-                    true => {
-                        let digits = text.trim_start_matches('0');
-                        (false, digits.len(), digits)
-                    }
-                    false => (true, 0, text),
-                })
-            })
-    }
     parts(a).cmp(parts(b)).then_with(|| a.cmp(b))
+}
+
+/// Whether the names of two tensors tell which comes first in their network: they are of one layer, or of layers with numbers.
+pub(crate) fn order_is_told(a: &str, b: &str) -> bool {
+    let (a, b) = (of_layer(a).0, of_layer(b).0);
+    let differing = parts(a).zip(parts(b)).find(|(a, b)| a != b);
+    a == b || matches!(differing, Some(((false, ..), (false, ..))))
 }
 
 #[cfg(test)]
@@ -280,6 +320,21 @@ mod tests {
     fn file(header: &str, data: &[u8]) -> Vec<u8> {
         let length = (header.len() as u64).to_le_bytes();
         [&length, header.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn a_model_with_a_brace_in_its_ninth_byte_is_no_safetensors() {
+        // Version 8, a graph of 4 MB whose first node takes 123 (`{`) bytes.
+        let start = [0x08, 0x08, 0x3a, 0x80, 0x80, 0x80, 0x02, 0x0a, b'{'];
+        let message = Source::from_bytes(start.to_vec()).unwrap_err().to_string();
+        assert!(message.contains("ONNX"), "{message}");
+        let cut_off = file("{\"a\":", &[]);
+        let mut longer = cut_off.clone();
+        longer[0] = 200;
+        for bytes in [cut_off, longer] {
+            let message = Source::from_bytes(bytes).unwrap_err().to_string();
+            assert!(message.contains("safetensors"), "{message}");
+        }
     }
 
     #[test]

@@ -54,6 +54,24 @@ fn weights_come_back_bit_for_bit_from_every_format() {
 }
 
 #[test]
+fn a_value_that_is_added_twice_is_flattened_once() {
+    let text = r#"
+        name = "twice"
+        input = [2, 3, 3]
+        layers = [
+            { name = "gp", type = "globalpool" },
+            { name = "fc", type = "linear", out = 2 },
+            { name = "sum", type = "add", inputs = ["gp", "gp", "fc"] },
+        ]
+    "#;
+    let graph = Network::from_toml(text).unwrap().graph().unwrap();
+    let weights = weights::weights(&graph);
+    let model = to_onnx(&graph, &weights, &OnnxOptions::default()).unwrap();
+    let flattened = model.windows(7).filter(|bytes| *bytes == b"Flatten");
+    assert_eq!(flattened.count(), 3, "for fc, for sum, and for the output");
+}
+
+#[test]
 fn the_python_of_the_documentation_works() {
     let Some(found) = python::find(&["torch", "onnxruntime", "safetensors"]) else {
         return;

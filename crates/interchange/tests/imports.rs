@@ -50,14 +50,14 @@ fn files_of_pytorch_give_the_values_that_pytorch_put_there() {
     };
     let folder = tempfile::tempdir().unwrap();
     python::run(&found, "write_torch.py", &[folder.path().as_os_str()]);
-    assert_eq!(compare(folder.path()), 13);
+    assert_eq!(compare(folder.path()), 15);
 }
 
 /// Written once by `tests/python/write_torch.py`, so that no Python is needed here.
 #[test]
 fn kept_files_of_pytorch_are_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    assert_eq!(compare(&folder), 13);
+    assert_eq!(compare(&folder), 15);
     // The order is the module's, and counters are there but are no weights.
     let source = Source::open(&folder.join("state.pt")).unwrap();
     let names: Vec<&str> = source.entries().iter().map(|entry| entry.name()).collect();

@@ -76,7 +76,9 @@ impl Conv2d {
             + gemm::scratch_len(channels);
         let backward_input = match self.mirrored() {
             Some(mirrored) => {
-                self.weight_len() + mirrored.padded_len(images) + gemm::scratch_len(pixels)
+                // Its product has a column for every pixel of the input, of which there may be more.
+                let columns = images * mirrored.pixels();
+                self.weight_len() + mirrored.padded_len(images) + gemm::scratch_len(columns)
             }
             None => self.tap_gradients_len(images) + gemm::scratch_len(pixels),
         };
@@ -295,7 +297,10 @@ impl Conv2d {
 
     /// A window is one pixel and the windows are the pixels.
     fn is_pointwise(&self) -> bool {
-        self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0, 0]
+        self.kernel == [1, 1]
+            && self.stride == [1, 1]
+            && self.padding == [0, 0]
+            && self.input[1..] == self.output[1..]
     }
 
     /// The convolution of the output gradient with mirrored weights that gives the input gradient, if that is

@@ -181,10 +181,10 @@ impl<B: AsRef<[u8]>> Model<B> {
 }
 
 fn check_version(found: &str) -> Result<(), ModelError> {
-    let number: Option<u32> = found.parse().ok();
-    if number == Some(VERSION) {
+    if found == VERSION.to_string() {
         return Ok(());
     }
+    let number: Option<u32> = found.parse().ok();
     Err(ModelError::Version {
         found: quote(found),
         known: VERSION,
@@ -213,7 +213,14 @@ fn check_shapes(shapes: &BTreeMap<String, Vec<usize>>, graph: &Graph) -> Result<
 
 /// Whether a description has more lists and objects than its length can have use for; each may take 700 bytes.
 fn is_crowded(network: &str) -> bool {
-    let opened = network.bytes().filter(|byte| matches!(byte, b'[' | b'{'));
+    // Names may have brackets.
+    let (mut in_string, mut escaped) = (false, false);
+    let opened = network.bytes().filter(|byte| {
+        let is_escape = in_string && *byte == b'\\' && !escaped;
+        in_string ^= *byte == b'"' && !escaped;
+        escaped = is_escape;
+        !in_string && matches!(byte, b'[' | b'{')
+    });
     opened.count() > 2 + network.len() / BYTES_PER_CONTAINER
 }
 
@@ -223,7 +230,7 @@ fn json<T: serde::de::DeserializeOwned>(key: &str, text: &str) -> Result<T, Mode
         ModelError::NotAModel(format!("its {key} is not readable: {reason}"))
     };
     // serde would take a list for an object, too.
-    if !text.starts_with('{') {
+    if !text.trim_ascii_start().starts_with('{') {
         return Err(refuse("no JSON object"));
     }
     serde_json::from_str(text).map_err(|error| refuse(&error.to_string()))
@@ -536,5 +543,8 @@ mod tests {
             assert!(!is_crowded(&serde_json::to_string(&network).unwrap()));
         }
         assert!(is_crowded(&r#"{"a":0},"#.repeat(10)));
+        assert!(!is_crowded(
+            &r#"{"name":"s[i][j][k]\\\"[[","type":"relu"},"#.repeat(10)
+        ));
     }
 }

@@ -1,13 +1,13 @@
 //! What every kernel would cost, layer by layer.
 
 use skinny_kernels::inference::{Choice, Method, Storage};
-use skinny_network::{Network, Tensors};
+use skinny_network::{Network, Preprocess, Tensors};
 
 use crate::choose;
 use crate::error::RuntimeError;
 use crate::fold::fold;
 use crate::measure;
-use crate::model::{ByModel, Options};
+use crate::model::{ByModel, Model, Options};
 use crate::plan::{Chooser, ConvProblem, LinearProblem, plan};
 
 /// A convolution or linear layer and its kernels.
@@ -53,6 +53,13 @@ pub fn layer_costs(
     tensors: &Tensors,
     options: &Options,
 ) -> Result<Vec<LayerCost>, RuntimeError> {
+    // Refuses what would take too much memory, before anything is measured.
+    let untuned = Options {
+        tune: false,
+        threads: 1,
+        ..options.clone()
+    };
+    Model::new(network, tensors, Preprocess::default(), &untuned)?;
     let graph = network.graph()?;
     let layers = fold(&graph, tensors, options.softmax)?;
     let mut costs = Costs {

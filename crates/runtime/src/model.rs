@@ -9,7 +9,7 @@ use skinny_network::{Network, Preprocess, Tensors, shape_text};
 
 use crate::choose;
 use crate::error::RuntimeError;
-use crate::fold::fold;
+use crate::fold::{Layer, Work, fold};
 use crate::measure::Measured;
 use crate::plan::{Chooser, ConvProblem, LinearProblem, Plan, plan};
 use crate::tune::Tuned;
@@ -27,7 +27,8 @@ pub struct Options {
     /// Whether linear layers multiply 8-bit weights, of a scale per output, with 8-bit inputs, whose common scale is
     /// found for every image: fewer bytes to read, at the price of rounding. Other layers stay as they are.
     pub int8: bool,
-    /// Bytes that the buffers of all threads may take together, 16 GiB by default: a small file can ask for any amount.
+    /// Bytes that the packed weights may take, and bytes that the buffers of all threads of a call may take together, 16 GiB by
+    /// default: a small file can ask for any amount. Calls at the same time have buffers of their own.
     pub memory: u64,
 }
 
@@ -68,6 +69,19 @@ pub struct Model {
     threads: Threads,
     /// Buffers of [`Self::run`] that are not in use.
     idle: Mutex<Vec<Workspace>>,
+}
+
+/// Bytes of the weights of a layer once they are packed, at most: about, where they are shared among many groups.
+fn packed_bytes(layer: &Layer<'_>) -> u64 {
+    /// What is kept of every group beside its weights.
+    const GROUP: u64 = 400;
+    match &layer.work {
+        Work::Conv { weights, conv } => {
+            4 * weights.values.len() as u64 + GROUP * conv.groups as u64
+        }
+        Work::Linear { weights } => 4 * weights.values.len() as u64,
+        _ => 0,
+    }
 }
 
 impl Model {
@@ -125,31 +139,35 @@ impl Model {
         let graph = network.graph()?;
         let layers = fold(&graph, tensors, options.softmax)?;
         let threads = Threads::new(options.threads);
-        let bounded = |bytes: u64| {
-            let needed = bytes * threads.count() as u64;
-            match needed <= options.memory {
-                true => Ok(()),
-                false => Err(RuntimeError::Memory {
-                    name: graph.name.clone(),
-                    needed,
-                    most: options.memory,
-                }),
-            }
+        let bounded = |needed: u64| match needed <= options.memory {
+            true => Ok(()),
+            false => Err(RuntimeError::Memory {
+                name: graph.name.clone(),
+                needed,
+                most: options.memory,
+            }),
         };
-        // Before weights are packed and kernels measured.
+        let count = threads.count();
+        // Before weights are packed.
+        bounded(layers.iter().map(packed_bytes).sum())?;
         let shapes = layers.iter().map(|layer| layer.output_shape);
         for shape in shapes.chain([graph.input]) {
-            bounded(4 * shape.iter().product::<usize>() as u64)?;
+            bounded(4 * shape.iter().product::<usize>() as u64 * count as u64)?;
         }
-        let chooser: &mut dyn Chooser = if options.tune { measured } else { &mut ByModel };
-        let plan = plan(
-            graph.input,
-            &layers,
-            threads.count(),
-            options.precision(),
-            chooser,
-        );
-        bounded(plan.program.workspace_bytes() as u64)?;
+        let planned = |chooser: &mut dyn Chooser| {
+            let plan = plan(graph.input, &layers, count, options.precision(), chooser);
+            bounded(plan.program.workspace_bytes() as u64 * count as u64)?;
+            Ok::<Plan, RuntimeError>(plan)
+        };
+        let plan = planned(&mut ByModel)?;
+        // Kernels are measured with memory of their own, once it is known that this is not too much.
+        let plan = match options.tune {
+            true => {
+                drop(plan);
+                planned(measured)?
+            }
+            false => plan,
+        };
         Ok(Self {
             name: graph.name.clone(),
             input: graph.input,

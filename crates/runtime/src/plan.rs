@@ -1,5 +1,7 @@
 //! From folded layers to a program: layouts, kernels, chains and places in memory.
 
+use std::collections::BTreeMap;
+
 use skinny_kernels::inference::{
     BAND, Chain, Choice, Convolution, GROUP, Input, Linear, Normalization, Plane, Pool, PoolKind,
     Precision, Program, Region, Step, Storage, Weights, Window,
@@ -171,6 +173,7 @@ pub(crate) fn plan(
         buffers: Vec::new(),
         drafts: Vec::new(),
         values: vec![None; layers.len()],
+        turned: BTreeMap::new(),
         input: Value {
             buffer: 0,
             form: Form::Image(Plane::new(input, lanes())),
@@ -201,6 +204,8 @@ struct Planner<'a> {
     buffers: Vec<Form>,
     drafts: Vec<Draft>,
     values: Vec<Option<Value>>,
+    /// The same values in their other form, by their buffer, where a layer has asked for it.
+    turned: BTreeMap<usize, Value>,
     input: Value,
 }
 
@@ -449,11 +454,15 @@ impl Planner<'_> {
         let Form::Vector(length) = value.form else {
             return value;
         };
+        if let Some(turned) = self.turned.get(&value.buffer) {
+            return *turned;
+        }
         let to = self.buffer(Form::Image(Plane::new([length, 1, 1], lanes())));
         self.draft("", &[value], to, move |starts| Step::Unflatten {
             from: range(value, starts),
             to: region(to, starts),
         });
+        self.turned.insert(value.buffer, to);
         to
     }
 
@@ -463,11 +472,15 @@ impl Planner<'_> {
         let Form::Image(plane) = value.form else {
             return value;
         };
+        if let Some(turned) = self.turned.get(&value.buffer) {
+            return *turned;
+        }
         let to = self.buffer(Form::Vector(plane.shape.iter().product()));
         self.draft("", &[value], to, move |starts| Step::Flatten {
             from: region(value, starts),
             to: range(to, starts),
         });
+        self.turned.insert(value.buffer, to);
         to
     }
 

@@ -21,14 +21,30 @@ pub fn data(verb: &DataVerb, output: Output) -> Result<(), Failure> {
     }
 }
 
-/// The place among the roots that has the folder of a set, if one has.
+/// Where the folder of a set lies: the first place that has all of its files, as when it is loaded, else the first that has the folder.
 fn place(set: &catalog::KnownSet, roots: &DataRoots) -> Option<PathBuf> {
     let folder = set.published()?.folder;
-    roots
-        .places()
-        .iter()
-        .find(|place| place.join(folder).is_dir())
-        .cloned()
+    let places = roots.places().iter().map(|place| above(place, folder));
+    let mut places = places.filter(|place| place.join(folder).is_dir());
+    let whole = |place: &PathBuf| {
+        let files = catalog::verify(set, place);
+        files.iter().all(|file| file.state != State::Missing)
+    };
+    let first = places.next()?;
+    match whole(&first) {
+        true => Some(first),
+        false => Some(places.find(whole).unwrap_or(first)),
+    }
+}
+
+/// The folder that holds that of a set, where the latter may be given itself.
+fn above(place: &Path, folder: &str) -> PathBuf {
+    let itself =
+        place.file_name().is_some_and(|name| name == folder) && !place.join(folder).is_dir();
+    match place.parent().filter(|_| itself) {
+        Some(above) => above.to_path_buf(),
+        None => place.to_path_buf(),
+    }
 }
 
 fn list(roots: &DataRoots, output: Output) -> Result<(), Failure> {
@@ -87,6 +103,9 @@ fn fetch(
     let set = catalog::find(name)?;
     let roots = DataRoots::new(data);
     let folder = roots.download_folder()?;
+    let folder = set
+        .published()
+        .map_or(folder.to_path_buf(), |set| above(folder, set.folder));
     let published = set.published().map_or(&[][..], |set| set.mirrors);
     let options = FetchOptions {
         mirrors: (mirrors.iter().cloned())
@@ -96,7 +115,7 @@ fn fetch(
     };
     let bar = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
     let bar = output::bar(bar, None).unwrap_or_else(ProgressBar::hidden);
-    let path = catalog::fetch(set, folder, &options, &mut |progress| match progress {
+    let path = catalog::fetch(set, &folder, &options, &mut |progress| match progress {
         Progress::Present { file } => note!("{file} is there"),
         Progress::Start {
             file,

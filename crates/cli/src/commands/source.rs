@@ -46,7 +46,11 @@ pub fn with_recipe(path: &Path, which: Which, recipe: Option<Recipe>) -> Result<
         Some(recipe) if !path.is_dir() => {
             let network = recipe.network()?;
             let graph = network.graph()?;
-            let tensors = import_file(path, &graph, &Options::default())?.tensors;
+            let options = Options {
+                strict: true,
+                ..recipe.network.import.clone()
+            };
+            let tensors = import_file(path, &graph, &options)?.tensors;
             Ok(Source {
                 model: Unpacked {
                     network,

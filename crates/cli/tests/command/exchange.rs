@@ -50,6 +50,8 @@ fn what_is_exported_comes_back() {
     for (file, options) in [
         ("small.onnx", &[][..]),
         ("small.onnx", &["--match", "order"]),
+        ("whole.onnx", &[]),
+        ("whole.onnx", &["--match", "order"]),
         ("small.safetensors", &[]),
         (
             "renamed.safetensors",
@@ -83,6 +85,19 @@ fn what_is_exported_comes_back() {
             .unwrap()
             .len(),
         10
+    );
+
+    // A recipe tells how weights that have other names are matched.
+    let recipe = fs::read_to_string(place.path("small.toml")).unwrap();
+    let import = "import = { rename = { \"features.0\" = \"conv1\", \"model\" = \"\" } } }";
+    let names = recipe.replace(
+        "file = \"small.net.toml\" }",
+        &format!("file = \"small.net.toml\", {import}"),
+    );
+    place.write("names.toml", names);
+    assert_eq!(
+        run(&["eval", "renamed.safetensors", "--recipe", "names.toml"]),
+        saved
     );
 
     // Masks are those of the run, with or without the ending.

@@ -1,13 +1,14 @@
 //! Fetching a set: what is missing or wrong is downloaded and unpacked, what is right is left alone.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::download::{Ending, download};
 use super::verify::{exact, member};
 use super::{
-    CatalogError, Files, KnownFile, KnownSet, Published, Single, Source, State, http, unpack,
+    CatalogError, Files, KnownFile, KnownSet, Member, Published, Single, Source, State, http,
+    unpack,
 };
 
 /// How to fetch.
@@ -154,25 +155,12 @@ pub fn fetch(
         options,
         progress,
     };
-    match &published.files {
-        Files::Single(files) => job.singles(files)?,
-        Files::Archive { archive, members } => {
-            if members.iter().all(|file| member(file, &folder).is_good()) {
-                members
-                    .iter()
-                    .for_each(|file| (job.progress)(Progress::Present { file: file.name() }));
-            } else {
-                job.file(archive, dir)?;
-                let path = dir.join(archive.name);
-                unpack::unpack(&path, published.folder, members, &folder, job.progress)?;
-                if !options.keep_archive {
-                    // A leftover does no harm; the set is complete.
-                    let _ = fs::remove_file(&path);
-                }
-            }
-        }
+    let fetched = job.all();
+    if fetched.is_err() {
+        // An empty folder would look like a damaged set; one that is not empty stays.
+        let _ = fs::remove_dir(&folder);
     }
-    Ok(folder)
+    fetched.map(|()| folder.clone())
 }
 
 struct Job<'a> {
@@ -186,6 +174,47 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    fn all(&mut self) -> Result<(), CatalogError> {
+        match &self.published.files {
+            Files::Single(files) => self.singles(files),
+            Files::Archive { archive, members } => self.archive(archive, members),
+        }
+    }
+
+    fn archive(&mut self, archive: &KnownFile, members: &[Member]) -> Result<(), CatalogError> {
+        if members
+            .iter()
+            .all(|file| member(file, self.folder).is_good())
+        {
+            members
+                .iter()
+                .for_each(|file| (self.progress)(Progress::Present { file: file.name() }));
+            return Ok(());
+        }
+        self.file(archive, self.dir)?;
+        let path = self.dir.join(archive.name);
+        // Two processes must not write the same members, nor one remove what the other reads.
+        let lock = self.dir.join(format!("{}.lock", archive.name));
+        let held = File::create(&lock).map_err(|error| CatalogError::write(&lock, 0, error))?;
+        // A file system without locks is no reason to refuse.
+        if let Err(TryLockError::WouldBlock) = held.try_lock() {
+            return Err(CatalogError::Busy { path: lock });
+        }
+        unpack::unpack(
+            &path,
+            self.published.folder,
+            members,
+            self.folder,
+            self.progress,
+        )?;
+        // A leftover does no harm; the set is complete.
+        let _ = fs::remove_file(&lock);
+        if !self.options.keep_archive {
+            let _ = fs::remove_file(&path);
+        }
+        Ok(())
+    }
+
     fn singles(&mut self, files: &[Single]) -> Result<(), CatalogError> {
         for file in files {
             if exact(&file.plain, self.folder) == State::Ok {

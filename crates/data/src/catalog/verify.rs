@@ -67,12 +67,10 @@ pub fn verify(set: &KnownSet, dir: &Path) -> Vec<FileState> {
     match published.files {
         Files::Single(files) => files
             .iter()
-            .map(|file| match exact(&file.served, &folder) {
-                State::Missing => match exact(&file.plain, &folder) {
-                    State::Missing => found(file.served.name, State::Missing),
-                    state => found(file.plain.name, state),
-                },
-                state => found(file.served.name, state),
+            // As when it is loaded, the plain file comes first.
+            .map(|file| match exact(&file.plain, &folder) {
+                State::Missing => found(file.served.name, exact(&file.served, &folder)),
+                state => found(file.plain.name, state),
             })
             .collect(),
         Files::Archive { members, .. } => members

@@ -1,6 +1,7 @@
 //! A network as an ONNX model.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use skinny_network::{Graph, Node, Operation, Pool, Preprocess, Role, Source, Tensors};
 
@@ -306,14 +307,20 @@ impl Writer<'_> {
                     .map(|source| self.value(*source))
                     .collect();
                 let flat = values.iter().any(|value| value.flat);
-                let names: Vec<String> = values
-                    .iter()
-                    .map(|value| match flat {
-                        true => self.flat(value, name),
-                        false => value.name.clone(),
-                    })
+                // A value that is added twice is flattened once: a name has one definition.
+                let mut flattened: BTreeMap<&str, String> = BTreeMap::new();
+                if flat {
+                    for value in &values {
+                        if !flattened.contains_key(value.name.as_str()) {
+                            let name = self.flat(value, name);
+                            flattened.insert(&value.name, name);
+                        }
+                    }
+                }
+                let names: Vec<&str> = (values.iter())
+                    .map(|value| flattened.get(value.name.as_str()).unwrap_or(&value.name))
+                    .map(String::as_str)
                     .collect();
-                let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 self.nodes.node(
                     if names.len() == 2 { "Add" } else { "Sum" },
                     name,

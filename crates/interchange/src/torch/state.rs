@@ -188,7 +188,8 @@ impl<'a> State<'a> {
         Ok(entries)
     }
 
-    /// The dictionary of tensors: the outermost one, or the one of the model in a checkpoint.
+    /// The dictionary of tensors: that of the model in a checkpoint, or the outermost one. Checkpoints may hold tensors of
+    /// their own beside it, such as the best accuracy.
     fn state_dict(&self) -> Result<&'a [(Value, Value)], String> {
         let holds_tensors = |value: Value| {
             self.pickle.dict(value).filter(|items| {
@@ -197,7 +198,12 @@ impl<'a> State<'a> {
             })
         };
         if let Some(items) = holds_tensors(self.pickle.root) {
-            return Ok(items);
+            let inner = STATE_DICTS.iter().find_map(|name| {
+                let named = |key: &Value| text(self.file, *key) == Some(name.as_bytes());
+                let found = items.iter().rev().find(|(key, _)| named(key));
+                found.and_then(|(_, value)| holds_tensors(*value))
+            });
+            return Ok(inner.unwrap_or(items));
         }
         let nothing = || {
             "it holds no named tensors; save the weights with torch.save(model.state_dict(), FILE)"

@@ -47,6 +47,7 @@ for name, saved in {
         "state_dict": state,
         "optimizer": torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9).state_dict(),
     },
+    "checkpoint-best": {"epoch": 4, "best_acc1": torch.tensor(71.5), "state_dict": state},
 }.items():
     torch.save(saved, folder / f"{name}.pt")
     torch.save(saved, folder / f"{name}-old.pt", _use_new_zipfile_serialization=False)

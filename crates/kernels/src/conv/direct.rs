@@ -63,7 +63,10 @@ pub(super) fn pays(conv: &Conv2d) -> bool {
     let lanes = kernels().lanes;
     let [channels, width] = [conv.output[0] / conv.groups, conv.output[2]];
     let computed = channels * width.next_multiple_of(lanes);
+    // What is padded has the size that the windows cover.
+    let all_covered = conv.padding != [0, 0] || conv.covered() == conv.input[1..];
     conv.stride == [1, 1]
+        && all_covered
         && !conv.is_pointwise()
         && width >= lanes
         && conv.taps() <= TAPS_MAX

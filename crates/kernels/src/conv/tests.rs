@@ -351,6 +351,9 @@ fn convolutions_match_plain_loops() {
             images,
         );
         check(&conv([2, 5, 3], 3, [3, 2], [2, 1], [0, 1], 1), images);
+        // The gradient of the input has more pixels than the output, and a product with as many columns.
+        check(&conv([64, 1, 34], 96, [1, 3], [1, 1], [0, 0], 1), images);
+        check(&conv([8, 12, 12], 64, [2, 2], [1, 1], [0, 0], 1), images);
         check(&conv([2, 4, 40], 3, [1, 3], [1, 3], [0, 2], 1), images);
         check(
             &conv([300, 3, 3], 20, square(3), square(1), square(1), 1),

@@ -165,6 +165,14 @@ impl Input {
         }
     }
 
+    /// Height and width of the windows that it is laid out for.
+    fn kernel(&self) -> [usize; 2] {
+        match self {
+            Input::Plane(_) => [1, 1],
+            Input::Lines(_, lines) => lines.kernel(),
+        }
+    }
+
     /// Values from one channel to the next.
     fn channel_stride(&self) -> usize {
         match self {
@@ -193,6 +201,7 @@ impl Convolution {
         choice: Choice,
         parts: usize,
     ) -> Self {
+        assert_eq!(kernel, input.kernel());
         let lanes = input.image().lanes;
         let channels = input.image().shape[0] / weights.groups;
         let taps = kernel[0] * kernel[1];
@@ -269,6 +278,11 @@ impl Convolution {
     /// Vectors of one output channel.
     pub fn vectors(&self) -> usize {
         self.input.vectors()
+    }
+
+    /// Values of a vector.
+    pub(super) fn lanes(&self) -> usize {
+        self.lanes
     }
 
     /// The pieces that part `part` of `parts` computes.

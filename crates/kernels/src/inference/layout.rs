@@ -142,6 +142,11 @@ pub struct Lines {
 }
 
 impl Lines {
+    /// Height and width of a window.
+    pub(super) fn kernel(&self) -> [usize; 2] {
+        self.window.kernel
+    }
+
     /// The layout of the input of `window` for vectors of `lanes` (8 or 16) outputs.
     pub fn new(window: Window, lanes: usize) -> Self {
         let reach = |axis: usize| (window.kernel[axis] - 1) / window.stride[axis];

@@ -182,7 +182,7 @@ impl Reduce for Max {
     const EMPTY: f32 = f32::NEG_INFINITY;
     #[inline(always)]
     fn one(a: f32, b: f32) -> f32 {
-        if a > b { a } else { b }
+        if a > b || a.is_nan() { a } else { b }
     }
     #[inline(always)]
     unsafe fn both<V: InferenceVector>(a: V, b: V) -> V {

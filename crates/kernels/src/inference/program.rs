@@ -468,6 +468,15 @@ impl Program {
                     let vectors = convolutions.first().map(Convolution::vectors);
                     assert_eq!(rows, Some(to.plane.shape[0]));
                     assert_eq!(vectors, Some(to.plane.vectors()));
+                    let lanes = to.plane.lanes;
+                    assert!(convolutions.iter().all(|one| one.lanes() == lanes));
+                    assert!(to.plane.stride >= to.plane.vectors() * lanes);
+                }
+                // Threads share the channels.
+                Step::Pool { from, to, .. }
+                | Step::Affine { from, to, .. }
+                | Step::Normalize { from, to, .. } => {
+                    assert_eq!(from.plane.shape[0], to.plane.shape[0]);
                 }
                 _ => {}
             }

@@ -6,7 +6,7 @@ use crate::vector::{Eight, Lanes, Vector};
 ///
 /// Every method is `unsafe` for one reason in common: the processor must have the instructions of the type.
 pub(super) trait InferenceVector: Vector {
-    /// The larger of both lanes; `other` where `self` is NaN.
+    /// The larger of both lanes; NaN where one of them is.
     ///
     /// # Safety
     /// The processor has the instructions.
@@ -117,7 +117,7 @@ pub(super) fn prefetch_values(from: *const f32, count: usize) {
 impl InferenceVector for Eight {
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        let larger = |i| match self.0[i] > other.0[i] {
+        let larger = |i: usize| match self.0[i] > other.0[i] || self.0[i].is_nan() {
             true => self.0[i],
             false => other.0[i],
         };
@@ -168,7 +168,7 @@ macro_rules! register {
             #[inline(always)]
             unsafe fn max(self, other: Self) -> Self {
                 // SAFETY: as promised by the caller.
-                unsafe { std::arch::x86_64::$max(self, other) }
+                unsafe { $max(self, other) }
             }
             #[inline(always)]
             unsafe fn evens(self, next: Self) -> Self {
@@ -211,7 +211,7 @@ macro_rules! register {
 #[cfg(target_arch = "x86_64")]
 register!(
     __m256,
-    _mm256_max_ps,
+    max_8,
     evens_8,
     collect_8,
     expand_8,
@@ -221,13 +221,40 @@ register!(
 #[cfg(target_arch = "x86_64")]
 register!(
     __m512,
-    _mm512_max_ps,
+    max_16,
     evens_16,
     collect_16,
     expand_16,
     four_16,
     _mm512_permute_ps
 );
+
+/// As [`InferenceVector::max`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn max_8(
+    one: std::arch::x86_64::__m256,
+    two: std::arch::x86_64::__m256,
+) -> std::arch::x86_64::__m256 {
+    use std::arch::x86_64::*;
+    // The instruction gives its second value if one of them is no number.
+    let is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(one, one);
+    _mm256_blendv_ps(_mm256_max_ps(one, two), one, is_nan)
+}
+
+/// As [`InferenceVector::max`].
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn max_16(
+    one: std::arch::x86_64::__m512,
+    two: std::arch::x86_64::__m512,
+) -> std::arch::x86_64::__m512 {
+    use std::arch::x86_64::*;
+    let is_number = _mm512_cmp_ps_mask::<_CMP_ORD_Q>(one, one);
+    _mm512_mask_max_ps(one, is_number, one, two)
+}
 
 /// As [`InferenceVector::evens`].
 #[cfg(target_arch = "x86_64")]

@@ -324,4 +324,28 @@ fn a_value_that_is_no_number_is_not_hidden() {
         let results = ready.run(&[f32::NAN; 64]).expect("one image");
         assert!(results.iter().any(|value| value.is_nan()));
     }
+    // Wherever in a window it is.
+    for (width, kernel, stride) in [(40, 3, 2), (40, 2, 2), (40, 4, 3), (9, 3, 1)] {
+        let text = format!(
+            "name = \"n\"\ninput = [1, 8, {width}]\n[[layers]]\nname = \"pool\"\ntype = \"maxpool\"\nkernel = {kernel}\nstride = {stride}\n"
+        );
+        let network = Network::from_toml(&text).expect("the network is right");
+        let ready = model(&network, &weights(&network, 1.0, 1), Options::default());
+        for place in 0..3 * width {
+            let mut image = vec![1.0; 8 * width];
+            image[place] = f32::NAN;
+            let results = ready.run(&image).expect("one image");
+            let [_, rows, columns] = ready.output_shape();
+            for (at, value) in results.iter().enumerate() {
+                let (row, column) = (at / columns * stride, at % columns * stride);
+                let inside = (row..row + kernel).contains(&(place / width))
+                    && (column..column + kernel).contains(&(place % width));
+                assert_eq!(
+                    value.is_nan(),
+                    inside,
+                    "{kernel}/{stride}: {place} in {at} of {rows}"
+                );
+            }
+        }
+    }
 }

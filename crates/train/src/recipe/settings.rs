@@ -13,6 +13,9 @@ use crate::RecipeError;
 use crate::optimizer::{Optimizer, OptimizerKind};
 use crate::schedule::ScheduleKind;
 
+/// The largest decay: nearer to 1, a number of single precision would be 1.
+const BELOW_ONE: f64 = 1.0 - 1e-7;
+
 /// The most images of a batch: buffers for all of them are kept.
 const MOST_IMAGES: usize = 1 << 16;
 
@@ -299,13 +302,13 @@ impl TrainSettings {
             });
         }
         within("lr", self.lr, f64::MIN_POSITIVE, 1e3)?;
-        within("momentum", self.momentum, 0.0, 1.0 - 1e-9)?;
-        within("beta2", self.beta2, 0.0, 1.0 - 1e-9)?;
+        within("momentum", self.momentum, 0.0, BELOW_ONE)?;
+        within("beta2", self.beta2, 0.0, BELOW_ONE)?;
         within("epsilon", self.epsilon, f64::MIN_POSITIVE, 1.0)?;
         within("weight_decay", self.weight_decay, 0.0, 1.0)?;
         within("clip_norm", self.clip_norm, 0.0, f64::MAX)?;
-        within("label_smoothing", self.label_smoothing, 0.0, 1.0 - 1e-9)?;
-        within("ema", self.ema, 0.0, 1.0 - 1e-9)?;
+        within("label_smoothing", self.label_smoothing, 0.0, BELOW_ONE)?;
+        within("ema", self.ema, 0.0, BELOW_ONE)?;
         within("lr_factor", self.lr_factor, f64::MIN_POSITIVE, 1.0)?;
         within("lr_final", self.lr_final, 0.0, 1.0)?;
         within_init(self.init, within)?;

@@ -139,6 +139,12 @@ fn what_failed_is_said_on_one_line_with_the_cure() {
             place.display()
         )
     );
+    // An empty folder would look like a damaged set.
+    let other = tempfile::tempdir().unwrap();
+    run(&set, other.path(), &options(&[second.url()]))
+        .0
+        .unwrap_err();
+    assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0);
     // What was got is kept.
     let (_, events) = run(&set, dir.path(), &options(&[second.url()]));
     assert_eq!(events, ["present a.gz", "start b.gz 0", "failed b.gz"]);

@@ -505,7 +505,8 @@ impl Engine for CpuEngine {
             Some(most) => (f64::from(most) / (outcome.gradient_norm + 1e-6)).min(1.0),
             None => 1.0,
         };
-        // A step that is not finite changes nothing: the state before it can be saved.
+        // A step that is not finite changes no parameter. The running statistics of BatchNorm have changed by then: what is saved is the
+        // state of an earlier step.
         if outcome.loss.is_finite() && outcome.gradient_norm.is_finite() {
             self.update(lr, factor as f32);
         }
