@@ -86,13 +86,4 @@ impl DataError {
             ),
         }
     }
-
-    /// Whether the data is simply not on this machine, or not where it is looked for.
-    pub fn is_absence(&self) -> bool {
-        match self {
-            DataError::Missing { .. } => true,
-            DataError::Read { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-            _ => false,
-        }
-    }
 }

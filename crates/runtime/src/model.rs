@@ -71,15 +71,22 @@ pub struct Model {
     idle: Mutex<Vec<Workspace>>,
 }
 
-/// Bytes of the weights of a layer once they are packed, at most: about, where they are shared among many groups.
+/// About how many bytes the weights of a layer take at most once they are packed.
 fn packed_bytes(layer: &Layer<'_>) -> u64 {
     /// What is kept of every group beside its weights.
     const GROUP: u64 = 400;
+    /// Values of a group of columns.
+    const GROUPED: usize = 16;
     match &layer.work {
         Work::Conv { weights, conv } => {
             4 * weights.values.len() as u64 + GROUP * conv.groups as u64
         }
-        Work::Linear { weights } => 4 * weights.values.len() as u64,
+        Work::Linear { weights } => {
+            // Values, and columns of two bytes, of whole groups; and where each row starts.
+            let rows = weights.bias.len();
+            let columns = (weights.values.len() / rows.max(1)).next_multiple_of(GROUPED);
+            (6 * rows * columns + 8 * rows) as u64
+        }
         _ => 0,
     }
 }

@@ -43,7 +43,7 @@ pub fn validate(
     plan: &Plan,
     layers: &[LayerShape],
 ) -> Result<(), BudgetError> {
-    // Where nothing is thresholded the names still say which layers of a thinner network stay as they are.
+    // Where nothing is thresholded too: a thinner network leaves these layers as they are, and a name that fits none is a slip.
     for pattern in &settings.keep_dense {
         check_pattern("keep_dense", pattern, layers)?;
     }

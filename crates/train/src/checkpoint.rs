@@ -182,9 +182,14 @@ fn decode(
                 .into(),
         });
     }
-    if let (Some(then), Some(now)) = (header.pictures, pictures)
-        && then != now
-    {
+    let data = &resolved.recipe.data;
+    let same = match (&header.pictures, pictures) {
+        (Some(then), Some(now)) => then == now,
+        // Earlier versions took the first pictures of a folder where now some of every class are taken.
+        (None, Some(_)) => data.name != "folder" || data.train.or(data.test).is_none(),
+        _ => true,
+    };
+    if !same {
         // Another division of them would let test pictures be learned from.
         return Err(TrainError::Read {
             path: path.to_path_buf(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 use serde_json::json;
-use skinny::data::catalog::{self, FetchOptions, Progress, Source, State};
+use skinny::data::catalog::{self, FetchOptions, FileState, Progress, Source, State};
 use skinny::data::{DataRoots, Dataset, LoadOptions, load};
 
 use crate::arguments::DataVerb;
@@ -21,19 +21,23 @@ pub fn data(verb: &DataVerb, output: Output) -> Result<(), Failure> {
     }
 }
 
-/// Where the folder of a set lies: the first place that has all of its files, as when it is loaded, else the first that has the folder.
-fn place(set: &catalog::KnownSet, roots: &DataRoots) -> Option<PathBuf> {
+/// Where the folder of a set lies, and what is found of its files: the first place that has all of them, as when it is loaded, else
+/// the first that has the folder.
+fn place(set: &catalog::KnownSet, roots: &DataRoots) -> Option<(PathBuf, Vec<FileState>)> {
     let folder = set.published()?.folder;
     let places = roots.places().iter().map(|place| above(place, folder));
-    let mut places = places.filter(|place| place.join(folder).is_dir());
-    let whole = |place: &PathBuf| {
-        let files = catalog::verify(set, place);
+    let places = places.filter(|place| place.join(folder).is_dir());
+    let mut found = places.map(|place| {
+        let files = catalog::verify(set, &place);
+        (place, files)
+    });
+    let whole = |(_, files): &(PathBuf, Vec<FileState>)| {
         files.iter().all(|file| file.state != State::Missing)
     };
-    let first = places.next()?;
+    let first = found.next()?;
     match whole(&first) {
         true => Some(first),
-        false => Some(places.find(whole).unwrap_or(first)),
+        false => Some(found.find(whole).unwrap_or(first)),
     }
 }
 
@@ -42,6 +46,7 @@ fn above(place: &Path, folder: &str) -> PathBuf {
     let itself =
         place.file_name().is_some_and(|name| name == folder) && !place.join(folder).is_dir();
     match place.parent().filter(|_| itself) {
+        Some(above) if above.as_os_str().is_empty() => PathBuf::from("."),
         Some(above) => above.to_path_buf(),
         None => place.to_path_buf(),
     }
@@ -58,11 +63,7 @@ fn list(roots: &DataRoots, output: Output) -> Result<(), Failure> {
             Source::Embedded => "always".to_string(),
             Source::Own => "–".to_string(),
             Source::Published(_) => match place(set, roots) {
-                Some(place)
-                    if catalog::verify(set, &place)
-                        .iter()
-                        .all(|file| file.state.is_good()) =>
-                {
+                Some((_, files)) if files.iter().all(|file| file.state.is_good()) => {
                     "yes".to_string()
                 }
                 Some(_) => "damaged".to_string(),
@@ -153,7 +154,7 @@ fn verify(name: &str, roots: &DataRoots, output: Output) -> Result<(), Failure> 
             "{name} has no published files to compare with"
         )));
     }
-    let Some(place) = place(set, roots) else {
+    let Some((place, files)) = place(set, roots) else {
         let places: Vec<String> = roots
             .places()
             .iter()
@@ -165,7 +166,7 @@ fn verify(name: &str, roots: &DataRoots, output: Output) -> Result<(), Failure> 
         )));
     };
     let mut wrong = 0;
-    for file in catalog::verify(set, &place) {
+    for file in files {
         let (good, text) = match &file.state {
             State::Ok => (true, "ok".to_string()),
             State::Unchecked => (true, "there; no checksum is published".to_string()),

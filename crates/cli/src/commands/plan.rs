@@ -21,7 +21,7 @@ pub fn plan(arguments: &RecipeArguments, output: Output) -> Result<(), Failure> 
 /// Pictures to learn from: counted where the data is here, else as the catalogue has it.
 ///
 /// # Errors
-/// A recipe that does not fit its data, or one whose pictures are not here to be counted ([`DataError::is_absence`]).
+/// A recipe that does not fit its data, or one whose pictures are not here to be counted ([`DataError::Missing`]).
 pub fn training_images(recipe: &Recipe, roots: &DataRoots) -> Result<usize, TrainError> {
     let network = recipe.network()?;
     let graph = network.graph().map_err(RecipeError::from)?;

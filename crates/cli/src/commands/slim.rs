@@ -35,8 +35,8 @@ const START: &str = "start.safetensors";
 /// What the search is and what it has come to.
 const RECORD: &str = "slim.json";
 
-/// Densities have three digits in a search; from here on they would be 1.
-const NEARLY_ALL: f64 = 0.995;
+/// Densities have three significant digits in a search; from here on they would be 1.
+const NEARLY_ALL: f64 = 0.9995;
 
 /// One density that was tried.
 struct Trial {

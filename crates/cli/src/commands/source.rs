@@ -46,11 +46,18 @@ pub fn with_recipe(path: &Path, which: Which, recipe: Option<Recipe>) -> Result<
         Some(recipe) if !path.is_dir() => {
             let network = recipe.network()?;
             let graph = network.graph()?;
-            let options = Options {
-                strict: true,
-                ..recipe.network.import.clone()
-            };
-            let tensors = import_file(path, &graph, &options)?.tensors;
+            let imported = import_file(path, &graph, &Options::default()).or_else(|error| {
+                // They are not under the network's own names: perhaps under those that the recipe knows.
+                let options = Options {
+                    strict: true,
+                    ..recipe.network.import.clone()
+                };
+                match error.mismatches().is_some() && options != Options::default() {
+                    true => import_file(path, &graph, &options),
+                    false => Err(error),
+                }
+            });
+            let tensors = imported?.tensors;
             Ok(Source {
                 model: Unpacked {
                     network,

@@ -65,7 +65,10 @@ fn settings_that_cannot_work_are_refused_by_name() {
         ("train.lr=nan", &["`train.lr`", "not above 0"]),
         (
             "train.clip_norm=-1",
-            &["`train.clip_norm`", "-1 is not 0 or more"],
+            &[
+                "`train.clip_norm`",
+                "-1 is not a finite number of 0 or more",
+            ],
         ),
         ("train.momentum=1", &["`train.momentum`", "between"]),
         (

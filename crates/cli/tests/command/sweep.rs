@@ -266,6 +266,11 @@ fn sweeps_that_cannot_work_are_refused_before_anything_is_trained() {
         ("data.augment = [[], [\"mirrorr\"]]", 2, "mirrorr"),
         ("data.validation = [96, 480]", 3, "choose 1 to 479"),
         ("network.classes = [10, 7]", 2, "gives 7"),
+        (
+            "data = [{ name = \"folder\", path = \"nowhere\" }]",
+            3,
+            "nowhere",
+        ),
     ] {
         place.write(
             "sweep.toml",

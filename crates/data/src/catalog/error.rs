@@ -62,10 +62,10 @@ pub enum CatalogError {
         /// Why not.
         source: io::Error,
     },
-    /// Somebody else is fetching the same file into the same folder.
+    /// Somebody else is fetching or unpacking the same file in the same folder.
     #[error("{} is being written by another process; wait for it, or choose another folder with --data DIR", .path.display())]
     Busy {
-        /// The partial file.
+        /// The partial file, or the lock.
         path: PathBuf,
     },
     /// An archive does not hold what it should.

@@ -182,6 +182,20 @@ impl Job<'_> {
     }
 
     fn archive(&mut self, archive: &KnownFile, members: &[Member]) -> Result<(), CatalogError> {
+        // Two processes must not write the same members, nor one remove what the other reads.
+        let lock = self.dir.join(format!("{}.lock", archive.name));
+        let held = File::create(&lock).map_err(|error| CatalogError::write(&lock, 0, error))?;
+        // A file system without locks is no reason to refuse.
+        if let Err(TryLockError::WouldBlock) = held.try_lock() {
+            return Err(CatalogError::Busy { path: lock });
+        }
+        let fetched = self.members(archive, members);
+        // Who has opened it before finds the set complete.
+        let _ = fs::remove_file(&lock);
+        fetched
+    }
+
+    fn members(&mut self, archive: &KnownFile, members: &[Member]) -> Result<(), CatalogError> {
         if members
             .iter()
             .all(|file| member(file, self.folder).is_good())
@@ -193,13 +207,6 @@ impl Job<'_> {
         }
         self.file(archive, self.dir)?;
         let path = self.dir.join(archive.name);
-        // Two processes must not write the same members, nor one remove what the other reads.
-        let lock = self.dir.join(format!("{}.lock", archive.name));
-        let held = File::create(&lock).map_err(|error| CatalogError::write(&lock, 0, error))?;
-        // A file system without locks is no reason to refuse.
-        if let Err(TryLockError::WouldBlock) = held.try_lock() {
-            return Err(CatalogError::Busy { path: lock });
-        }
         unpack::unpack(
             &path,
             self.published.folder,
@@ -207,9 +214,8 @@ impl Job<'_> {
             self.folder,
             self.progress,
         )?;
-        // A leftover does no harm; the set is complete.
-        let _ = fs::remove_file(&lock);
         if !self.options.keep_archive {
+            // A leftover does no harm; the set is complete.
             let _ = fs::remove_file(&path);
         }
         Ok(())
@@ -223,6 +229,15 @@ impl Job<'_> {
                 });
             } else {
                 self.file(&file.served, self.folder)?;
+                // One that is not as published would be read in its place.
+                let path = self.folder.join(file.plain.name);
+                if file.plain.name != file.served.name && path.exists() {
+                    let reason = format!(
+                        "is not as published, and is read before {}",
+                        file.served.name
+                    );
+                    return Err(CatalogError::Archive { path, reason });
+                }
             }
         }
         Ok(())

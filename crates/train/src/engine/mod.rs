@@ -136,9 +136,9 @@ pub trait Engine {
     /// Without an average nothing happens.
     fn swap_average(&mut self);
 
-    /// The number of updates done so far, which AdamW's bias correction counts.
+    /// The number of updates since the optimizer last started anew, which AdamW's bias correction counts.
     fn updates(&self) -> u64;
 
-    /// Sets the number of updates done so far (resume).
+    /// Sets that number (resume; 0 where slots are zeroed).
     fn set_updates(&mut self, updates: u64);
 }

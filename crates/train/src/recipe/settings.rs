@@ -13,7 +13,7 @@ use crate::RecipeError;
 use crate::optimizer::{Optimizer, OptimizerKind};
 use crate::schedule::ScheduleKind;
 
-/// The largest decay: nearer to 1, a number of single precision would be 1.
+/// The largest decay: little nearer to 1, a number of single precision would be 1.
 const BELOW_ONE: f64 = 1.0 - 1e-7;
 
 /// The most images of a batch: buffers for all of them are kept.
@@ -40,10 +40,10 @@ pub struct DataSettings {
     /// Training pictures held out, on which `best` is chosen.
     #[serde(default)]
     pub validation: usize,
-    /// Only so many training pictures (after those held out), of picture folders some of every class; all without it.
+    /// Only so many training pictures (after those held out), of picture folders spread over the classes; all without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train: Option<usize>,
-    /// Only so many test pictures, of picture folders some of every class; all without it.
+    /// Only so many test pictures, of picture folders spread over the classes; all without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<usize>,
 }
@@ -287,7 +287,7 @@ impl TrainSettings {
             }
             let reason = match (low, high) {
                 (f64::MIN_POSITIVE, _) => format!("{value} is not above 0 and at most {high}"),
-                (_, f64::MAX) => format!("{value} is not {low} or more"),
+                (_, f64::MAX) => format!("{value} is not a finite number of {low} or more"),
                 _ => format!("{value} is not between {low} and {high}"),
             };
             Err(RecipeError::Value {

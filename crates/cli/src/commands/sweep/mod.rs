@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use serde_json::json;
-use skinny::data::DataRoots;
+use skinny::data::{DataError, DataRoots};
 use skinny::train::{JobOptions, RecipeError, Resolved, Sweep, SweepRun, TrainError, refusal};
 
 use crate::arguments::{Shard, SweepArguments};
@@ -127,7 +127,7 @@ fn check(sweep: &Sweep, roots: &DataRoots) -> Result<(), Failure> {
             Some(images) => *images,
             None => {
                 let images = match training_images(&run.recipe, roots) {
-                    Err(TrainError::Data(error)) if error.is_absence() => None,
+                    Err(TrainError::Data(DataError::Missing { .. })) => None,
                     images => Some(images.map_err(refused)?),
                 };
                 *counted.entry(key).or_insert(images)
@@ -182,8 +182,11 @@ fn shard(
         (None, None) => Ok((0, 1)),
         (Some(index), Some(count)) if index < count => Ok((index, count)),
         (Some(index), Some(count)) => Err(Failure::usage(format!(
-            "there is no shard {index} of {count}; number the jobs of the array from 0 without gaps, as --array=0-{}, and give --shards their number",
-            count.saturating_sub(1)
+            "there is no shard {index} of {count}; {}",
+            match slurm {
+                Some(_) => "number the tasks of the array from 0 without gaps, as --array=0-7",
+                None => "give --shards the number of completions of the Job",
+            }
         ))),
         (Some(index), None) => Err(Failure::usage(format!(
             "this is number {index} of an array of jobs; say how many there are with --shards N"
@@ -361,7 +364,7 @@ mod tests {
         assert_eq!(found(None, Some(8), &kubernetes), Ok((2, 8)));
         for (shards, variables, words) in [
             (None, &kubernetes[..], "--shards N"),
-            (Some(2), &kubernetes[..], "no shard 2 of 2; number the jobs"),
+            (Some(2), &kubernetes[..], "no shard 2 of 2; give --shards"),
             (Some(2), &[][..], "--shard 0/4"),
             (None, &[("SLURM_ARRAY_TASK_ID", "x")][..], "is no number"),
         ] {

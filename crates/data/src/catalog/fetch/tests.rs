@@ -118,6 +118,16 @@ fn a_wrong_file_is_replaced_and_a_decompressed_one_left() {
         ["present a", "start b.gz 0", "check b.gz", "done b.gz"]
     );
     assert!(good(&verify(&set, dir.path())));
+    // What would be read instead of a good file is told, and left to its owner.
+    fs::write(dir.path().join("set/a.gz"), content(5000)).unwrap();
+    fs::write(dir.path().join("set/a"), b"changed").unwrap();
+    let (result, _) = run(&set, dir.path(), &options(&[server.url() + "/"]));
+    let message = result.unwrap_err().to_string();
+    assert!(
+        message.contains("set/a: is not as published") && message.contains("delete it"),
+        "{message}"
+    );
+    assert_eq!(fs::read(dir.path().join("set/a")).unwrap(), b"changed");
 }
 
 #[test]
