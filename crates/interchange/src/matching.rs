@@ -8,7 +8,7 @@ use skinny_network::{Graph, Parameter, Tensors};
 
 use crate::error::{InterchangeError, Mismatches, WrongShape, quote};
 use crate::rename::Rename;
-use crate::source::{Format, Source, order_is_told};
+use crate::source::{Format, Source, of_layer, order_is_told};
 use crate::stored::{Entry, Numbers};
 
 /// How tensors of a file are matched with parameters.
@@ -231,12 +231,7 @@ fn wrong_shape(entry: &Entry, parameter: &Parameter) -> WrongShape {
 
 /// Whether both names end as PyTorch's do, in different words.
 fn kinds_differ(name: &str, parameter: &str) -> bool {
-    fn kind(name: &str) -> Option<&str> {
-        let (_, last) = name.rsplit_once('.')?;
-        ["weight", "bias", "running_mean", "running_var"]
-            .contains(&last)
-            .then_some(last)
-    }
+    let kind = |name| of_layer(name).1;
     matches!((kind(name), kind(parameter)), (Some(one), Some(other)) if one != other)
 }
 
@@ -395,7 +390,7 @@ mod tests {
             matching: Matching::Order,
             ..Options::default()
         };
-        // Sorted by name, `bn` comes before `conv`, whatever the network does.
+        // Words tell no order.
         let unknown = import(&source(&OWN), &graph(), &order).unwrap_err();
         assert!(
             unknown.to_string().contains("`conv1.bias` and `fc.weight`"),

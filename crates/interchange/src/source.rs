@@ -274,14 +274,14 @@ const KINDS: [&str; 5] = [
     "num_batches_tracked",
 ];
 
-/// A name without what kind of tensor it is, and the place of that among [`KINDS`]; a name that says no kind is the last of its own.
-fn of_layer(name: &str) -> (&str, usize) {
+/// A name without what kind of tensor it is, and the place of that among [`KINDS`]; the whole name if it says no kind.
+pub(crate) fn of_layer(name: &str) -> (&str, Option<usize>) {
     let parts = name.rsplit_once('.');
     let known = parts.and_then(|(layer, kind)| {
         let place = KINDS.iter().position(|known| *known == kind)?;
-        Some((layer, place))
+        Some((layer, Some(place)))
     });
-    known.unwrap_or((name, KINDS.len()))
+    known.unwrap_or((name, None))
 }
 
 /// Text and numbers in turn; a number is compared by its length without leading zeros, then by its digits.

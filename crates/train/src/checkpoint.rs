@@ -14,6 +14,7 @@ use skinny_sparsity::Mask;
 
 use crate::engine::{Engine, Section};
 use crate::progress::Progress;
+use crate::recipe::hex;
 use crate::resolved::Resolved;
 use crate::{TrainError, files};
 
@@ -185,7 +186,7 @@ fn decode(
     let data = &resolved.recipe.data;
     let same = match (&header.pictures, pictures) {
         (Some(then), Some(now)) => then == now,
-        // Earlier versions took the first pictures of a folder where now some of every class are taken.
+        // A checkpoint without it is of a version that takes another part of a folder.
         (None, Some(_)) => data.name != "folder" || data.train.or(data.test).is_none(),
         _ => true,
     };
@@ -251,11 +252,7 @@ fn digest<'a>(state: &str, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -
         hasher.update((bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     }
-    hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&hasher.finalize())
 }
 
 /// A tensor on its way into the file.

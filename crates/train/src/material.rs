@@ -8,7 +8,7 @@ use skinny_data::{
 };
 use skinny_network::{Gcn, Graph, Preprocess, shape_text};
 
-use crate::recipe::Normalize;
+use crate::recipe::{Normalize, hex};
 use crate::{Recipe, RecipeError, TrainError, whitening};
 
 /// What a run learns from and is measured on.
@@ -111,8 +111,7 @@ impl Material {
                 }
             }
         }
-        let bytes = hasher.finalize();
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hasher.finalize())
     }
 
     /// How the batches of training are made: shuffled and augmented; a last one that is not full is left out unless it is the only one.

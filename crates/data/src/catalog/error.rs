@@ -68,10 +68,10 @@ pub enum CatalogError {
         /// The partial file, or the lock.
         path: PathBuf,
     },
-    /// An archive does not hold what it should.
+    /// An archive, or another file, does not hold what it should.
     #[error("{}: {reason}; delete it and fetch it again", .path.display())]
     Archive {
-        /// The archive.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,

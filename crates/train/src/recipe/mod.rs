@@ -194,11 +194,7 @@ impl Recipe {
                 }
             }
         }
-        hasher
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex(&hasher.finalize())
     }
 
     /// Where pictures of the user's own lie, by which alone they are known; none of published sets.
@@ -239,6 +235,11 @@ impl Recipe {
         self.data.validate()?;
         self.train.validate()
     }
+}
+
+/// A hash as text.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A message without line breaks.

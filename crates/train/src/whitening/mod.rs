@@ -12,6 +12,7 @@ use skinny_data::{Dataset, Pixels, cache_folder};
 use skinny_kernels::{Linear, Threads, transpose};
 use skinny_network::{Gcn, Preprocess, Tensors, Zca};
 
+use crate::recipe::hex;
 use crate::{RecipeError, TrainError};
 
 /// Pictures that are multiplied at once.
@@ -237,7 +238,7 @@ fn fingerprint(set: &Dataset, gcn: &Gcn, zca: &Zca) -> Result<String, TrainError
         }
     }
     let digest = hasher.finalize();
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&digest))
 }
 
 fn place(key: &str) -> Option<PathBuf> {
