@@ -1,6 +1,7 @@
 #!/bin/bash
 # A sweep as a Slurm array: each task does its share of the runs. The folders must be seen by all nodes; give the same command
-# again after a failure or a time limit, and only what is left is done.
+# again after a failure of the machine or a time limit, and only what is left is done. A run that diverged is tried again only
+# when its folder is deleted.
 #
 #   sbatch examples/slurm.sh results/lenet5-methods/sweep.toml runs/lenet5-methods
 #SBATCH --job-name=skinny

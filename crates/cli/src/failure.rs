@@ -61,7 +61,9 @@ impl From<std::io::Error> for Failure {
 impl From<InterchangeError> for Failure {
     fn from(error: InterchangeError) -> Self {
         match error {
-            InterchangeError::Rename { .. } => Failure::usage(error),
+            InterchangeError::Rename { .. } | InterchangeError::RenameInOrder => {
+                Failure::usage(error)
+            }
             error => Failure::data(error),
         }
     }

@@ -91,6 +91,11 @@ pub enum InterchangeError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// A renaming together with matching by order.
+    #[error(
+        "a renaming does nothing where tensors are matched by their order; leave it out, or match by name"
+    )]
+    RenameInOrder,
     /// A network or weights that the format cannot hold.
     #[error("cannot be written as {format}: {reason}")]
     Unwritable {

@@ -36,6 +36,19 @@ pub struct Options {
     pub strict: bool,
 }
 
+impl Options {
+    /// Refuses options of which one makes another do nothing.
+    ///
+    /// # Errors
+    /// [`InterchangeError::RenameInOrder`].
+    pub fn check(&self) -> Result<(), InterchangeError> {
+        match self.matching == Matching::Order && !self.rename.is_empty() {
+            true => Err(InterchangeError::RenameInOrder),
+            false => Ok(()),
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -80,13 +93,14 @@ pub struct Imported {
 /// PyTorch's counters of batches and other tensors of integers are no weights and are passed over.
 ///
 /// # Errors
-/// When strict, anything that does not match; otherwise, that nothing does. Two tensors that come out under one name. A
+/// Options that [`Options::check`] refuses. When strict, anything that does not match; otherwise, that nothing does. Two tensors that come out under one name. A
 /// tensor that matches and has numbers of a type that is not read.
 pub fn import(
     source: &Source,
     graph: &Graph,
     options: &Options,
 ) -> Result<Imported, InterchangeError> {
+    options.check()?;
     let is_parameter = |name: &str| graph.parameters.iter().any(|own| own.name == name);
     // What an ONNX model does to pictures before the first layer is none of the network's.
     let of_pictures = |entry: &Entry| {

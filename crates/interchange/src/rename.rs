@@ -45,6 +45,17 @@ impl Rename {
         self.beginnings.is_empty()
     }
 
+    /// The first old beginning that none of the names has, if there is one.
+    pub fn unused<'a>(&self, names: impl Iterator<Item = &'a str> + Clone) -> Option<&str> {
+        let begins = |name: &str, old: &str| {
+            let rest = name.strip_prefix(old);
+            rest.is_some_and(|rest| old.is_empty() || rest.is_empty() || rest.starts_with('.'))
+        };
+        let mut beginnings = self.beginnings.keys();
+        let unused = beginnings.find(|old| !names.clone().any(|name| begins(name, old)));
+        unused.map(String::as_str)
+    }
+
     /// The new name of a tensor.
     pub fn apply(&self, name: &str) -> String {
         // From the whole name down to nothing, at each dot.
@@ -87,6 +98,15 @@ mod tests {
         let all = Rename::parse(&["=model", "fc=fc"]).unwrap();
         assert_eq!(all.apply("conv1.weight"), "model.conv1.weight");
         assert_eq!(all.apply("fc.weight"), "fc.weight");
+        let names = ["features.0.weight", "a.b.weight", "module.fc.bias"];
+        assert_eq!(rename.unused(names.into_iter()), None);
+        assert_eq!(rename.unused(names[..2].iter().copied()), Some("module"));
+        let part = Rename::parse(&["feat=x"]).unwrap();
+        assert_eq!(part.unused(names.into_iter()), Some("feat"));
+        assert_eq!(
+            Rename::parse(&["=m"]).unwrap().unused(names.into_iter()),
+            None
+        );
         assert!(Rename::default().is_empty() && !all.is_empty());
     }
 

@@ -78,7 +78,8 @@ pub fn inverse_deviation(variance: &[f32], epsilon: f32, inverse: &mut [f32]) {
 }
 
 /// Moves the running statistics by `momentum` (PyTorch's meaning) towards those of a batch of `count` values
-/// per channel; the running variance gets the unbiased one.
+/// per channel; the running variance gets the unbiased one. With a momentum of 0 nothing changes, and with 1 nothing of what
+/// was there stays, to the bit.
 pub fn update_running(
     momentum: f32,
     count: usize,
@@ -93,11 +94,18 @@ pub fn update_running(
             .all(|n| *n == running_mean.len())
     );
     let unbiased = count as f32 / (count.max(2) - 1) as f32;
+    let towards = |running: &mut f32, value: f32| {
+        *running = match momentum {
+            0.0 => *running,
+            1.0 => value,
+            _ => *running + momentum * (value - *running),
+        };
+    };
     for (running, mean) in running_mean.iter_mut().zip(mean) {
-        *running += momentum * (mean - *running);
+        towards(running, *mean);
     }
     for (running, variance) in running_variance.iter_mut().zip(variance) {
-        *running += momentum * (unbiased * variance - *running);
+        towards(running, unbiased * variance);
     }
 }
 
@@ -404,6 +412,18 @@ mod tests {
                 .collect();
             assert_close(&running_variance, &expected, "running variance");
         }
+    }
+
+    #[test]
+    fn a_momentum_of_0_changes_nothing_and_1_leaves_nothing() {
+        let (mean, variance) = ([0.1, f32::INFINITY], [0.7, f32::INFINITY]);
+        let mut running = [[1e8, 2.0], [3e8, 4.0]];
+        let [running_mean, running_variance] = &mut running;
+        update_running(0.0, 9, &mean, &variance, running_mean, running_variance);
+        assert_eq!(running, [[1e8, 2.0], [3e8, 4.0]]);
+        let [running_mean, running_variance] = &mut running;
+        update_running(1.0, 9, &mean, &variance, running_mean, running_variance);
+        assert_eq!(running, [mean, [9.0 / 8.0 * 0.7, f32::INFINITY]]);
     }
 
     #[test]

@@ -185,6 +185,9 @@ impl Network {
     }
 }
 
+/// Where the memory of activations lies is found in quadratic time: with so many layers in less than a tenth of a second.
+const MOST_LAYERS: usize = 10_000;
+
 struct Builder<'a> {
     network: &'a Network,
     places: HashMap<&'a str, usize>,
@@ -198,6 +201,16 @@ impl<'a> Builder<'a> {
         check_name("the network", &network.name)?;
         if network.layers.is_empty() {
             return Err(NetworkError::NoLayers);
+        }
+        if network.layers.len() > MOST_LAYERS {
+            return Err(NetworkError::Value {
+                owner: "the network".to_owned(),
+                key: "layers".to_owned(),
+                message: format!(
+                    "there are {}; at most {MOST_LAYERS} are read",
+                    network.layers.len()
+                ),
+            });
         }
         if network.input.contains(&0) {
             return Err(NetworkError::Value {

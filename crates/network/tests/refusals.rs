@@ -17,7 +17,7 @@ fn message(layers: &[&str]) -> String {
 
 fn refusal(text: &str) -> String {
     let error = Network::from_toml(text).and_then(|network| network.graph());
-    let message = error.expect_err(text).to_string();
+    let message = error.expect_err("a refusal").to_string();
     assert!(!message.contains('\n'), "{message}");
     assert!(message.len() < 400, "{message}");
     message
@@ -48,6 +48,21 @@ fn unknown_keys_name_the_nearest() {
     assert_eq!(
         message(&["name = \"p\"\ntype = \"max_pool\""]),
         "layer `p`: unknown type `max_pool`; did you mean `maxpool`?"
+    );
+}
+
+#[test]
+fn too_many_layers_are_refused() {
+    let layers = vec!["type = \"lrn\""; 10_001];
+    let text = layers
+        .iter()
+        .enumerate()
+        .fold(HEAD.to_owned(), |text, (index, layer)| {
+            format!("{text}[[layers]]\nname = \"a{index}\"\n{layer}\n")
+        });
+    assert_eq!(
+        refusal(&text),
+        "the network: key `layers`: there are 10001; at most 10000 are read"
     );
 }
 

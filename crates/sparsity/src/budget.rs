@@ -116,6 +116,16 @@ pub enum BudgetError {
         /// The density of its share.
         density: f64,
     },
+    /// A structure whose tiles are too large to drop any.
+    #[error(
+        "structure {structure} keeps every weight of every layer at density {density}: choose smaller blocks"
+    )]
+    KeepsAll {
+        /// Structure asked for.
+        structure: Structure,
+        /// Density asked for.
+        density: f64,
+    },
     /// The floors of all layers are more than the total.
     #[error(
         "floor {floor} alone keeps {needed} weights, more than the {k} of density {density}: lower floor"

@@ -105,7 +105,11 @@ impl Run<'_> {
     }
 
     fn one_shot(&self) -> Result<Phases, SettingsError> {
-        let warmup = self.warmup()?;
+        let warmup = match self.settings.method {
+            // The penalty acts in the dense phase alone.
+            Method::L1 => self.phase("warmup", self.settings.warmup)?,
+            _ => self.warmup()?,
+        };
         let density = self.density()?;
         let left = self.left("warmup and one sparse step", &[warmup, 1])? + 1;
         let mut phases = self.start(warmup);

@@ -269,6 +269,13 @@ impl SparsitySettings {
         if settings.regrow_every.is_some() && settings.structure != Structure::Unstructured {
             return unused("structure", format!("method = \"{method}\""));
         }
+        if method.starts_random() && settings.score == Score::MagnitudeTimesGradient {
+            // The mask is drawn before there are gradients.
+            return unused(
+                "score = \"magnitude_times_gradient\"",
+                format!("method = \"{method}\""),
+            );
+        }
         let budget = settings.budget();
         if budget == Budget::Global {
             settings.floor = Some(self.floor());

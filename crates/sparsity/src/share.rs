@@ -4,7 +4,9 @@ use crate::erk::erk;
 use crate::global::global;
 use crate::pattern::matches;
 use crate::project::first_not_finite;
-use crate::{Budget, BudgetError, LayerBudget, LayerShape, Mask, Plan, Ranked, SparsitySettings};
+use crate::{
+    Budget, BudgetError, LayerBudget, LayerShape, Mask, Plan, Ranked, SparsitySettings, Structure,
+};
 
 /// What each layer keeps at a threshold of this density, in the order of the layers.
 ///
@@ -51,6 +53,19 @@ pub fn validate(
         match resolve(settings, layers, density, None) {
             Err(BudgetError::NoScores) => {}
             other => drop(other?),
+        }
+    }
+    let last = plan.thresholds().last().filter(|density| *density < 1.0);
+    if let Some(density) = last
+        && settings.structure != Structure::Unstructured
+        && settings.budget() != Budget::Global
+    {
+        let shared = resolve(settings, layers, density, None)?;
+        if shared.iter().all(|layer| layer.k == layer.weights) {
+            return Err(BudgetError::KeepsAll {
+                structure: settings.structure,
+                density,
+            });
         }
     }
     Ok(())
@@ -132,7 +147,8 @@ impl<'a> Shares<'a> {
             .ok_or(BudgetError::NoPatterns)?;
         for (pattern, &density) in patterns {
             check_density(|| format!("density of layers \"{pattern}\""), density)?;
-            check_pattern("layers", pattern, self.layers)?;
+            let thresholded = self.thresholded.iter().map(|&i| &self.layers[i]);
+            check_pattern("layers", pattern, thresholded)?;
         }
         // How far the density has come on its way from 1 to its final value.
         let last = self.settings.density.unwrap_or(self.density);
@@ -262,15 +278,15 @@ fn check_density(what: impl Fn() -> String, value: f64) -> Result<(), BudgetErro
     }
 }
 
-fn check_pattern(
+fn check_pattern<'a>(
     key: &'static str,
     pattern: &str,
-    layers: &[LayerShape],
+    layers: impl IntoIterator<Item = &'a LayerShape>,
 ) -> Result<(), BudgetError> {
-    if layers.iter().any(|layer| matches(pattern, &layer.name)) {
+    let names: Vec<&str> = layers.into_iter().map(|layer| &*layer.name).collect();
+    if names.iter().any(|name| matches(pattern, name)) {
         return Ok(());
     }
-    let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
     Err(BudgetError::NoSuchLayer {
         key,
         pattern: pattern.to_string(),

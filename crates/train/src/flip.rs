@@ -113,7 +113,7 @@ pub(crate) fn apply(
     }
     let policy = resolved.recipe.sparsity.policy();
     let reactivated = transitions.iter().any(|layer| layer.reactivated > 0);
-    if kind == Flip::Reactivate
+    if matches!(kind, Flip::Reactivate | Flip::Regrow)
         && policy.slots_at_reactivation == SlotsAtReactivation::ZeroAll
         && reactivated
     {

@@ -6,8 +6,11 @@ use skinny_sparsity::{LayerShape, Phase, Plan, Timeline, matches};
 use crate::engine::{EngineSettings, Factors};
 use crate::material::check_output;
 use crate::recipe::Recipe;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, ScheduleKind};
 use crate::{RecipeError, TrainError};
+
+/// The most records of layers at flips: all are part of every checkpoint, whose header can hold 100 MB, and one has some 600 bytes.
+const MOST_RECORDS: usize = 100_000;
 
 /// A recipe together with its network, plan and schedule, all validated.
 #[derive(Clone, Debug)]
@@ -62,6 +65,18 @@ impl Resolved {
             })
             .collect();
         skinny_sparsity::validate(&recipe.sparsity, &plan, &layers).map_err(RecipeError::from)?;
+        let records = plan.edges().len() * layers.len();
+        if records > MOST_RECORDS {
+            return Err(RecipeError::Value {
+                key: "sparsity".into(),
+                reason: format!(
+                    "has {} flips of {} layers, and a checkpoint holds the records of at most {MOST_RECORDS} together; flip less often",
+                    plan.edges().len(),
+                    layers.len()
+                ),
+            }
+            .into());
+        }
         let factors = factors(&recipe, &graph)?;
         Ok(Resolved {
             recipe,
@@ -192,14 +207,27 @@ fn schedule(recipe: &Recipe, timeline: Timeline) -> Result<Schedule, RecipeError
             reason: format!("lasts {warmup} of {total} steps; the rate would never arrive"),
         });
     }
+    let every = train.lr_every.steps(timeline);
+    let at: Vec<usize> = train.lr_at.iter().map(|at| at.steps(timeline)).collect();
+    let never = |key: &str, steps: usize| RecipeError::Value {
+        key: key.into(),
+        reason: format!("comes to {steps} of {total} steps; a fall must lie within the run"),
+    };
+    if train.schedule == ScheduleKind::Step && !(1..=total).contains(&every) {
+        return Err(never("train.lr_every", every));
+    }
+    // What a percentage rounds to may be the end.
+    if let Some(&outside) = at.iter().find(|at| **at > total) {
+        return Err(never("train.lr_at", outside));
+    }
     Ok(Schedule {
         kind: train.schedule,
         base: train.lr,
         total,
         warmup,
         factor: train.lr_factor,
-        every: train.lr_every.steps(timeline),
-        at: train.lr_at.iter().map(|at| at.steps(timeline)).collect(),
+        every,
+        at,
         final_rate: train.lr_final,
     })
 }

@@ -137,7 +137,7 @@ impl RunFolder {
             });
         }
         let reason = match path.is_file() {
-            true => "is a file, not the folder of a run; with weights alone name their recipe too, with --recipe".into(),
+            true => "is a file, not the folder of a run; with weights alone name their recipe with --recipe, or where there is none, make a .skinny file of them: `skinny export FILE --recipe RECIPE --to MODEL.skinny`".into(),
             false => format!(
                 "is not the folder of a run: it has no {RECIPE}; `skinny train --out {}` starts one",
                 path.display()

@@ -423,7 +423,7 @@ mod tests {
             name = "rates"
             recipe = "mnist-lenet5-dense"
             seeds = [3]
-            grid = { "train.lr" = [0.1, 0.05], train.schedule = ["cosine", "one-cycle"], "train.lr_warmup" = ["5%"] }
+            grid = { "train.lr" = [0.1, 0.05], train.schedule = ["cosine", "constant"], "train.lr_warmup" = ["5%"] }
         "#;
         let sweep = Sweep::from_toml(text, None).unwrap();
         assert_eq!(sweep.runs.len(), 4);

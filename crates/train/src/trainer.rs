@@ -224,9 +224,8 @@ impl<'a> Trainer<'a> {
         let Some(mut record) = flipped else {
             return Ok(());
         };
-        // Computing gradients moves the running statistics; a flip that changes nothing does not. Regrown weights start
-        // from zero, and change the statistics no more than a step does.
-        if !regrows && (with_gradients || record.changed()) {
+        // Regrown weights start from zero, and change the statistics no more than a step does.
+        if !regrows && record.changed() {
             self.reestimate();
         }
         let after = self.engine.evaluate(examples(&self.measuring[0]));
@@ -297,6 +296,8 @@ impl<'a> Trainer<'a> {
         }
         if let Some(outcome) = validation
             && self.resolved.may_be_best(phase)
+            // JSON has no other numbers.
+            && outcome.mean_loss().is_finite()
             && self
                 .progress
                 .best

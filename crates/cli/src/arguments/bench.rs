@@ -42,7 +42,7 @@ pub struct BenchArguments {
     /// Time training steps of this recipe; a network of the zoo or a network's TOML file stands for itself with plain settings.
     #[arg(long, value_name = "RECIPE", conflicts_with = "models")]
     pub train: Option<String>,
-    /// Change a key of the recipe of --train, e.g. `train.optimizer=adamw`; may be given several times.
+    /// Change a key of the recipe of --train, e.g. `train.ema=0.998`; may be given several times.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
     /// Load the model, run it once and say what that took.

@@ -44,7 +44,7 @@ pub enum DataVerb {
   skinny data info glyphs
   skinny data info my-pictures --shape 3x64x64")]
     Info {
-        /// The set, or a folder of pictures in class folders.
+        /// The set, or a folder of pictures: `train/CLASS/*` and `test/CLASS/*`, or `CLASS/*` alone.
         set: String,
         /// Where the data is; else $SKINNY_DATA, else the user's cache.
         #[arg(long, value_name = "DIR")]

@@ -70,14 +70,16 @@ impl MatchArguments {
 
     /// As the library takes them.
     pub fn options(&self) -> Result<Options, InterchangeError> {
-        Ok(Options {
+        let options = Options {
             matching: match self.by {
                 Some(MatchChoice::Order) => Matching::Order,
                 Some(MatchChoice::Name) | None => Matching::Name,
             },
             rename: Rename::parse(&self.rename)?,
             strict: !self.no_strict,
-        })
+        };
+        options.check()?;
+        Ok(options)
     }
 }
 

@@ -78,6 +78,13 @@ pub fn export(
     }
     let graph = source.model.network.graph()?;
     let rename = Rename::parse(&arguments.rename)?;
+    let names = graph.parameters.iter().map(|parameter| &*parameter.name);
+    if let Some(old) = rename.unused(names) {
+        return Err(Failure::usage(format!(
+            "--rename {old}={} fits no layer of {}; `skinny summary` lists them",
+            rename.beginnings[old], graph.name
+        )));
+    }
     let mut path = arguments.to.clone();
     let mut kept = None;
     let file = match foreign {

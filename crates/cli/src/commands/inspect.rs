@@ -1,10 +1,11 @@
 //! `skinny inspect`: what the bytes of a packed file go to.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use image::{GrayImage, Luma};
 use serde_json::json;
-use skinny::model::{Model, PackOptions, StoredParameter, index_floor_bytes, pack};
+use skinny::model::{IndexKind, Model, PackOptions, StoredParameter, index_floor_bytes, pack};
 use skinny::sparsity::Mask;
 
 use crate::arguments::Which;
@@ -63,12 +64,17 @@ impl Row {
     fn of(parameter: StoredParameter<'_>) -> Row {
         let coded = if parameter.is_coded() { " coded" } else { "" };
         let (index, values) = (parameter.index_kind().name(), parameter.value_kind().name());
+        let is_weight = parameter.parameter().role.thresholded();
+        let kept = match is_weight && parameter.index_kind() == IndexKind::Dense {
+            true => kept(&parameter).count(),
+            false => parameter.kept(),
+        };
         Row {
             name: parameter.name().to_owned(),
             shape: parameter.shape().to_vec(),
-            is_weight: parameter.parameter().role.thresholded(),
+            is_weight,
             len: parameter.len(),
-            kept: parameter.kept(),
+            kept,
             encoding: format!("{index}, {values}{coded}"),
             index: parameter.index_bytes(),
             floor: index_floor_bytes(parameter.len(), parameter.kept()),
@@ -106,6 +112,14 @@ fn ratio(index: usize, floor: f64) -> String {
         true => format!("{:.3}", index as f64 / floor),
         false => "–".into(),
     }
+}
+
+/// Which weights are kept: where all are stored, those that are not +0.0.
+fn kept<'a>(parameter: &StoredParameter<'a>) -> Cow<'a, Mask> {
+    parameter.mask().unwrap_or_else(|| {
+        let values = parameter.values();
+        Cow::Owned(Mask::from_fn(values.len(), |i| values[i].to_bits() != 0))
+    })
 }
 
 /// All parameters together, and what is beside them.
@@ -190,7 +204,7 @@ impl Totals {
 /// The most pixels of a side, and the least where a weight can take several.
 const PIXELS: [usize; 2] = [1024, 256];
 
-/// Draws the mask of each weight that has one, rows downwards: the darker, the more is kept.
+/// Draws the mask of each weight, rows downwards: the darker, the more is kept.
 fn draw(model: &Model, folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let fail = |path: &Path, error: &dyn std::fmt::Display| {
         Failure::data(format!(
@@ -204,16 +218,8 @@ fn draw(model: &Model, folder: &Path) -> Result<Vec<PathBuf>, Failure> {
         if !parameter.parameter().role.thresholded() {
             continue;
         }
-        let all;
-        let mask = match parameter.mask() {
-            Some(mask) => mask,
-            None => {
-                all = Mask::all(parameter.len());
-                std::borrow::Cow::Borrowed(&all)
-            }
-        };
         let path = folder.join(format!("{}.png", parameter.name()));
-        picture(&mask, parameter.rows(), parameter.columns())
+        picture(&kept(&parameter), parameter.rows(), parameter.columns())
             .save(&path)
             .map_err(|error| fail(&path, &error))?;
         drawn.push(path);
@@ -250,6 +256,36 @@ fn picture(mask: &Mask, rows: usize, columns: usize) -> GrayImage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use skinny::model::{Level, Unpacked};
+    use skinny::network::{Network, Preprocess, Tensor};
+
+    #[test]
+    fn dropped_weights_are_not_kept_where_zeros_are_stored_too() {
+        let network = Network::from_toml(
+            "name = 'n'\ninput = [3, 4, 4]\nlayers = [{ name = 'c', type = 'conv', out = 16, kernel = 3, bias = false }]",
+        );
+        let mut weights = Tensor::zeros(&[16, 3, 3, 3]);
+        (weights.data.iter_mut().enumerate()).for_each(|(i, value)| *value = (i % 60) as f32);
+        let unpacked = Unpacked {
+            network: network.unwrap(),
+            preprocess: Preprocess::default(),
+            tensors: [("c.weight".to_owned(), weights)].into_iter().collect(),
+            masks: Default::default(),
+        };
+        for level in [Level::Fast, Level::Small] {
+            let options = PackOptions {
+                level,
+                ..PackOptions::default()
+            };
+            let packed = pack(&unpacked, &options, &mut |_| ()).unwrap();
+            let model = Model::from_bytes(packed).unwrap();
+            let parameter = model.parameters().next().unwrap();
+            assert_eq!(kept(&parameter).count(), 432 - 8);
+            let row = Row::of(parameter);
+            assert_eq!(row.kept, 432 - 8, "{}", row.encoding);
+            assert_eq!(row.encoding.starts_with("dense"), level == Level::Fast);
+        }
+    }
 
     #[test]
     fn small_masks_are_enlarged_and_large_ones_averaged() {

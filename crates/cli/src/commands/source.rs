@@ -35,6 +35,13 @@ pub fn open(path: &Path, which: Which, recipe: Option<&str>) -> Result<Source, F
 
 /// The same with a recipe that has been read.
 pub fn with_recipe(path: &Path, which: Which, recipe: Option<Recipe>) -> Result<Source, Failure> {
+    if path.is_file() && which != Which::Last {
+        return Err(Failure::usage(format!(
+            "{} is a file, which has one set of weights; --weights {} is for run folders, leave it out",
+            path.display(),
+            which.name()
+        )));
+    }
     if is_skinny(path) {
         return Ok(Source {
             model: Model::load(path)?.unpack(),

@@ -278,6 +278,38 @@ fn what_cannot_be_is_refused() {
     let code = fixture("fuzz/corpus/torch/code-2");
     run(&["import", &code]).refused(3, &["system", "nothing was run"]);
     run(&["import", weights, "--match", "order"]).refused(2, &["--network"]);
+    let order = [
+        "import",
+        weights,
+        "--network",
+        "small.net.toml",
+        "--match",
+        "order",
+        "--rename",
+        "a=b",
+    ];
+    run(&order).refused(2, &["renaming", "order"]);
+    let rename = [
+        "export",
+        "run",
+        "--to",
+        "a.safetensors",
+        "--rename",
+        "conf1=a",
+    ];
+    run(&rename).refused(2, &["--rename conf1=a", "skinny summary"]);
+    run(&[
+        "export",
+        weights,
+        "--to",
+        "a.onnx",
+        "--recipe",
+        "small.toml",
+        "--weights",
+        "best",
+    ])
+    .refused(2, &["is a file", "--weights best"]);
+    run(&["inspect", weights]).refused(2, &["is a file", "skinny export"]);
     let import = ["import", weights, "--network", "small.net.toml", "--to"];
     run(&[&import[..], &["a.pt"]].concat()).refused(2, &[".safetensors"]);
     run(&[&import[..], &["no/where/a.safetensors"]].concat()).refused(3, &["no/where"]);

@@ -78,7 +78,7 @@ fn settings_that_cannot_work_are_refused_by_name() {
         ("train.optimizer=sdg", &["train.optimizer", "sdg", "sgd"]),
         ("train.lr_warmup='200%'", &["train.lr_warmup", "200%"]),
         (
-            "train.lr_warmup='5ep'",
+            "train={epochs=5, lr_warmup='5ep'}",
             &["`train.lr_warmup`", "40 of 40 steps"],
         ),
         (
@@ -98,6 +98,46 @@ fn settings_that_cannot_work_are_refused_by_name() {
         ),
         ("train.schedule=step", &["`train.lr_every`", "never fall"]),
         ("train.optimizer=adamw", &["`train.nesterov`", "SGD"]),
+        ("train.beta2=0.9", &["`train.beta2`", "adamw"]),
+        ("train.epsilon=1e-3", &["`train.epsilon`", "adamw"]),
+        (
+            "train.epsilon=1e-50",
+            &["`train.epsilon`", "single precision"],
+        ),
+        (
+            "train.clip_norm=1e-60",
+            &["`train.clip_norm`", "single precision"],
+        ),
+        ("train.lr_final=0.1", &["`train.lr_final`", "cosine"]),
+        ("train.lr_factor=0.5", &["`train.lr_factor`", "multi-step"]),
+        (
+            "train={epochs=5, schedule='one-cycle', lr_warmup='1ep'}",
+            &["`train.lr_warmup`", "one-cycle"],
+        ),
+        (
+            "train={epochs=5, schedule='step', lr_every='0it'}",
+            &["`train.lr_every`", "0 of 40 steps"],
+        ),
+        (
+            "train={epochs=5, schedule='multi-step', lr_at=['2ep', '6ep']}",
+            &["`train.lr_at`", "48 of 40 steps"],
+        ),
+        (
+            "sparsity={method='rigl', density=0.5, score='magnitude_times_gradient'}",
+            &["magnitude_times_gradient", "rigl"],
+        ),
+        (
+            "sparsity={method='l1', density=0.5, warmup='0%'}",
+            &["warmup", "no step"],
+        ),
+        (
+            "sparsity={method='iht', density=0.5, structure='block:512x512'}",
+            &["block:512x512", "every weight", "smaller blocks"],
+        ),
+        (
+            "network={file='small.net.toml', import={match='order', rename={a='b'}}}",
+            &["`network.import`", "order"],
+        ),
         ("name=''", &["`name`", "letters"]),
         ("name='../up'", &["`name`", "letters"]),
         ("data.batch=0", &["`data.batch`", "between 1 and"]),

@@ -49,6 +49,8 @@ struct Reader<'a, 'b> {
     external: External<'b>,
     found: Vec<Found>,
     by_name: HashMap<&'a str, usize>,
+    /// Results of nodes that transpose a matrix, with the matrix.
+    transposed: HashMap<&'a str, usize>,
 }
 
 fn model(file: &[u8], external: External) -> Result<Vec<Entry>, String> {
@@ -64,6 +66,7 @@ fn model(file: &[u8], external: External) -> Result<Vec<Entry>, String> {
         external,
         found: Vec::new(),
         by_name: HashMap::new(),
+        transposed: HashMap::new(),
     };
     for item in Fields::new(file, graph.clone()) {
         if let (field::GRAPH_INITIALIZER, Field::Bytes(range)) = item? {
@@ -129,6 +132,7 @@ impl<'a> Reader<'a, '_> {
     fn node(&mut self, number: usize, range: Range<usize>) -> Result<(), String> {
         let (mut kind, mut output) = ("", None);
         let mut transposed = false;
+        let mut factors = [1.0; 2];
         let mut value = None;
         for item in Fields::new(self.file, range.clone()) {
             match item? {
@@ -140,6 +144,8 @@ impl<'a> Reader<'a, '_> {
                     let attribute = self.attribute(range)?;
                     match attribute.name {
                         "transB" => transposed = attribute.int != 0,
+                        "alpha" => factors[0] = attribute.float,
+                        "beta" => factors[1] = attribute.float,
                         "value" => value = attribute.tensor,
                         _ => {}
                     }
@@ -155,7 +161,12 @@ impl<'a> Reader<'a, '_> {
             let (field::NODE_INPUT, Field::Bytes(range)) = item? else {
                 continue;
             };
-            if let Some(place) = self.by_name.get(self.text(range)?).copied() {
+            let name = self.text(range)?;
+            if let ("Gemm" | "MatMul", 1, Some(&place)) = (kind, index, self.transposed.get(name)) {
+                let as_matrix = &mut self.found[place].as_matrix;
+                as_matrix[usize::from(!(transposed && kind == "Gemm"))] = true;
+            }
+            if let Some(place) = self.by_name.get(name).copied() {
                 // Exporters store equal tensors once and give the others their names by such nodes.
                 if let ("Identity", Some(output)) = (kind, output) {
                     let mut entry = self.found[place].entry.clone();
@@ -165,7 +176,17 @@ impl<'a> Reader<'a, '_> {
                 let found = &mut self.found[place];
                 found.used.get_or_insert((number, index));
                 let matrix = found.entry.shape().len() == 2;
+                if kind == "Gemm" && (1..=2).contains(&index) && factors[index - 1] != 1.0 {
+                    return Err(format!(
+                        "tensor {} is multiplied by {} when it is used, which is not read; put the factor into its values",
+                        quote(name),
+                        factors[index - 1]
+                    ));
+                }
                 match kind {
+                    "Transpose" if matrix => {
+                        self.transposed.extend(output.map(|output| (output, place)));
+                    }
                     "Gemm" if index == 1 && matrix => {
                         found.as_matrix[usize::from(transposed)] = true
                     }
@@ -181,6 +202,7 @@ impl<'a> Reader<'a, '_> {
     fn attribute(&self, range: Range<usize>) -> Result<Attribute<'a>, String> {
         let mut attribute = Attribute {
             name: "",
+            float: 0.0,
             int: 0,
             tensor: None,
         };
@@ -188,6 +210,9 @@ impl<'a> Reader<'a, '_> {
             match item? {
                 (field::ATTRIBUTE_NAME, Field::Bytes(range)) => {
                     attribute.name = self.text(range)?
+                }
+                (field::ATTRIBUTE_FLOAT, Field::Fixed32(bits)) => {
+                    attribute.float = f32::from_bits(bits)
                 }
                 (field::ATTRIBUTE_INT, Field::Varint(int)) => attribute.int = int,
                 (field::ATTRIBUTE_TENSOR, Field::Bytes(range)) => attribute.tensor = Some(range),
@@ -254,6 +279,7 @@ impl<'a> Reader<'a, '_> {
 
 struct Attribute<'a> {
     name: &'a str,
+    float: f32,
     int: u64,
     tensor: Option<Range<usize>>,
 }
@@ -461,6 +487,50 @@ mod tests {
                 .unwrap_err()
                 .contains("both as it is and transposed")
         );
+    }
+
+    fn attribute(node: &mut Message, name: &str, set: impl Fn(&mut Message)) {
+        let mut attribute = Message::default();
+        attribute.text(field::ATTRIBUTE_NAME, name);
+        set(&mut attribute);
+        node.message(field::NODE_ATTRIBUTE, &attribute);
+    }
+
+    #[test]
+    fn a_transposed_matrix_is_read_the_way_it_is_multiplied() {
+        let weights = tensor("w", &[2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        let turn = node("Transpose", &["w"], "t");
+        let shape = |kind: &str, trans: i64| {
+            let mut multiply = node(kind, &["x", "t"], "y");
+            attribute(&mut multiply, "transB", |attribute| {
+                attribute.int(field::ATTRIBUTE_INT, trans);
+            });
+            let file = model_of(&[turn.clone(), multiply], std::slice::from_ref(&weights));
+            load(&file).unwrap()[0].shape()
+        };
+        assert_eq!(shape("MatMul", 0), [2, 3]);
+        assert_eq!(shape("Gemm", 0), [2, 3]);
+        assert_eq!(shape("Gemm", 1), [3, 2]);
+    }
+
+    #[test]
+    fn factors_of_a_gemm_are_refused_where_they_are_not_1() {
+        let weights = [tensor("w", &[1, 2], &[1.0, 2.0]), tensor("b", &[1], &[1.0])];
+        for (name, value, refused) in [
+            ("alpha", 1.0, None),
+            ("alpha", 0.5, Some("`w` is multiplied by 0.5")),
+            ("beta", 2.0, Some("`b` is multiplied by 2")),
+        ] {
+            let mut multiply = node("Gemm", &["x", "w", "b"], "y");
+            attribute(&mut multiply, name, |attribute| {
+                attribute.float(field::ATTRIBUTE_FLOAT, value);
+            });
+            let loaded = load(&model_of(&[multiply], &weights));
+            match refused {
+                None => assert!(loaded.is_ok()),
+                Some(reason) => assert!(loaded.unwrap_err().contains(reason)),
+            }
+        }
     }
 
     #[test]

@@ -226,6 +226,9 @@ impl Recipe {
                 "give either `name` (a network of the zoo) or `file` (a network's TOML)",
             );
         }
+        if let Err(error) = self.network.import.check() {
+            return refuse("network.import", &error.to_string());
+        }
         if let Some(density) = self.sparsity.density
             && !(density > 0.0 && density <= 1.0)
         {

@@ -15,6 +15,8 @@ use crate::schedule::ScheduleKind;
 
 /// The largest decay: little nearer to 1, a number of single precision would be 1.
 const BELOW_ONE: f64 = 1.0 - 1e-7;
+/// What is smaller, single precision takes for 0, or knows inexactly.
+const LEAST: f64 = f32::MIN_POSITIVE as f64;
 
 /// The most images of a batch: buffers for all of them are kept.
 const MOST_IMAGES: usize = 1 << 16;
@@ -211,7 +213,7 @@ pub struct TrainSettings {
     pub label_smoothing: f64,
     /// Decay per step of an average of the weights, which is then what is evaluated and saved; 0 = none.
     pub ema: f64,
-    /// How weights start for which the network does not say it: `{ kind = "he" }`, `"xavier"`, `"gaussian"`.
+    /// How weights start for which the network does not say it: `{ kind = "he" }`, `{ kind = "xavier" }`, `{ kind = "gaussian", std = 0.05 }`.
     pub init: Init,
     /// Whether weights start by `init` even where the network says how they start.
     pub init_everywhere: bool,
@@ -286,7 +288,9 @@ impl TrainSettings {
                 return Ok(());
             }
             let reason = match (low, high) {
-                (f64::MIN_POSITIVE, _) => format!("{value} is not above 0 and at most {high}"),
+                (LEAST, _) => {
+                    format!("{value} is not above 0 (in single precision) and at most {high}")
+                }
                 (_, f64::MAX) => format!("{value} is not a finite number of {low} or more"),
                 _ => format!("{value} is not between {low} and {high}"),
             };
@@ -301,15 +305,18 @@ impl TrainSettings {
                 reason: "must be at least 1".into(),
             });
         }
-        within("lr", self.lr, f64::MIN_POSITIVE, 1e3)?;
+        within("lr", self.lr, LEAST, 1e3)?;
         within("momentum", self.momentum, 0.0, BELOW_ONE)?;
         within("beta2", self.beta2, 0.0, BELOW_ONE)?;
-        within("epsilon", self.epsilon, f64::MIN_POSITIVE, 1.0)?;
+        within("epsilon", self.epsilon, LEAST, 1.0)?;
         within("weight_decay", self.weight_decay, 0.0, 1.0)?;
         within("clip_norm", self.clip_norm, 0.0, f64::MAX)?;
+        if self.clip_norm > 0.0 {
+            within("clip_norm", self.clip_norm, LEAST, f64::from(f32::MAX))?;
+        }
         within("label_smoothing", self.label_smoothing, 0.0, BELOW_ONE)?;
         within("ema", self.ema, 0.0, BELOW_ONE)?;
-        within("lr_factor", self.lr_factor, f64::MIN_POSITIVE, 1.0)?;
+        within("lr_factor", self.lr_factor, LEAST, 1.0)?;
         within("lr_final", self.lr_final, 0.0, 1.0)?;
         within_init(self.init, within)?;
         for (pattern, factor) in &self.factors {
@@ -322,7 +329,7 @@ impl TrainSettings {
             ("sparse", self.phase_lr.sparse),
             ("last", self.phase_lr.last),
         ] {
-            within(&format!("phase_lr.{name}"), rate, f64::MIN_POSITIVE, 1e3)?;
+            within(&format!("phase_lr.{name}"), rate, LEAST, 1e3)?;
         }
         if self.nesterov && self.momentum == 0.0 {
             return Err(RecipeError::Value {
@@ -337,12 +344,39 @@ impl TrainSettings {
     fn refuse_unused(&self) -> Result<(), RecipeError> {
         let [multi_step, step] =
             [ScheduleKind::MultiStep, ScheduleKind::Step].map(|schedule| self.schedule == schedule);
-        let never = self.lr_every == Self::default().lr_every;
+        let default = Self::default();
+        let never = self.lr_every == default.lr_every;
+        let adamw = self.optimizer == OptimizerKind::Adamw;
         let refused = [
             (
-                self.nesterov && self.optimizer == OptimizerKind::Adamw,
+                self.nesterov && adamw,
                 "nesterov",
                 "is a form of SGD; set it to false or use another optimizer",
+            ),
+            (
+                !adamw && self.beta2 != default.beta2,
+                "beta2",
+                "is of optimizer \"adamw\" alone; leave it out",
+            ),
+            (
+                !adamw && self.epsilon != default.epsilon,
+                "epsilon",
+                "is of optimizer \"adamw\" alone; leave it out",
+            ),
+            (
+                self.schedule == ScheduleKind::OneCycle && self.lr_warmup != default.lr_warmup,
+                "lr_warmup",
+                "does not go with schedule \"one-cycle\", which rises by itself; set it to \"0it\"",
+            ),
+            (
+                self.schedule != ScheduleKind::Cosine && self.lr_final != default.lr_final,
+                "lr_final",
+                "is of schedule \"cosine\" alone; leave it out",
+            ),
+            (
+                !multi_step && !step && self.lr_factor != default.lr_factor,
+                "lr_factor",
+                "is of schedules \"step\" and \"multi-step\" alone; leave it out",
             ),
             (
                 multi_step && self.lr_at.is_empty(),

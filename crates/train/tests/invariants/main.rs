@@ -161,6 +161,9 @@ fn density_one_is_ordinary_training() {
             "method = 'iht', density = 1.0, budget = 'erk', reactivated = 'saved'",
             "method = 'ac_dc', density = 1.0",
             "method = 'gradual', density = 1.0, thresholds = 5",
+            // Gradients are computed for the ranking, and change nothing else.
+            "method = 'iht', density = 1.0, score = 'magnitude_times_gradient'",
+            "method = 'rigl', density = 1.0, regrow_every = '5it'",
         ] {
             let run = sparsity.replace(|c: char| !c.is_alphanumeric(), "");
             let summary = place.run(&place.recipe(network, train, sparsity), &run, 2);

@@ -114,10 +114,13 @@ impl Watched {
         }
     }
 
-    /// Whether all optimizer slots are to be zero at a step: at a re-activation under `zero_all`.
+    /// Whether all optimizer slots are to be zero at a step: at a re-activation or a regrowth under `zero_all`.
     fn all_start_anew(&self, step: usize) -> bool {
         self.policy.slots_at_reactivation == SlotsAtReactivation::ZeroAll
-            && self.resolved.plan.edge(step) == Some(Edge::Reactivate)
+            && matches!(
+                self.resolved.plan.edge(step),
+                Some(Edge::Reactivate | Edge::Regrow { .. })
+            )
     }
 
     /// The slots of biases and of normalizations start anew with all others, or are as they were.
@@ -333,6 +336,14 @@ fn what_is_dropped_is_zero_and_slots_follow_every_policy() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn regrowth_lets_every_slot_start_anew_if_it_is_asked_to() {
+    for (network, train) in [("normed", SGD), ("normed", ADAMW)] {
+        let sparsity = "method = 'rigl', density = 0.2, regrow_every = '4it', slots_at_reactivation = 'zero_all'";
+        watch(network, train, sparsity);
     }
 }
 

@@ -514,7 +514,9 @@ impl Engine for CpuEngine {
     }
 
     fn gradients(&mut self, examples: Examples<'_>, step: u64) -> Outcome {
+        self.norms.keep_running();
         let (mut outcome, active) = self.forward_backward(examples, step, false);
+        self.norms.own_momentum();
         outcome.gradient_norm = self.reduce(active, false).sqrt();
         outcome
     }
@@ -535,7 +537,7 @@ impl Engine for CpuEngine {
     fn reestimate(&mut self, examples: Examples<'_>, index: usize) {
         self.norms.average_over(index);
         self.forward(examples.images, Mode::Measure);
-        self.norms.average_over_none();
+        self.norms.own_momentum();
     }
 
     fn read(&self, section: Section, parameter: usize, values: &mut Vec<f32>) {

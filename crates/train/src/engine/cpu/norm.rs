@@ -43,8 +43,13 @@ impl NormBuffers {
         self.momentum = Some(1.0 / (index + 1) as f32);
     }
 
+    /// Leaves the running statistics of the next forward passes as they are.
+    pub fn keep_running(&mut self) {
+        self.momentum = Some(0.0);
+    }
+
     /// Gives the layers their own momentum again.
-    pub fn average_over_none(&mut self) {
+    pub fn own_momentum(&mut self) {
         self.momentum = None;
     }
 
