@@ -87,7 +87,7 @@ pub fn of_runs(runs: &[Member<'_>]) -> Vec<Figure> {
     // One that has not come so far says nothing of the others.
     let mut begun = runs.iter().filter(|member| !member.run.epochs.is_empty());
     let (what, error): (&str, Measure) = if begun.all(held_out) {
-        ("Validation error", |row| row.validation_error)
+        ("Held-out error", |row| row.validation_error)
     } else {
         ("Training error", |row| row.train_error)
     };
@@ -192,7 +192,7 @@ fn train_and_validation(
         };
         let time = Timeline::of(&twin);
         let held_out = series(
-            "dense twin, validation",
+            "dense twin, held out",
             ink::DENSE,
             true,
             &run.twin,
@@ -223,7 +223,7 @@ fn train_and_validation(
         train,
     ));
     drawn.push(series(
-        "validation",
+        "held out",
         ink::VALIDATION,
         false,
         &run.epochs,

@@ -62,7 +62,7 @@ fn progress(run: &Run) -> String {
     };
     match (last.validation_error, last.train_error) {
         (Some(error), _) => format!(
-            "{done} done, validation error {} so far",
+            "{done} done, held-out error {} so far",
             number::percent(error)
         ),
         (None, Some(error)) => format!(
@@ -229,12 +229,12 @@ pub fn facts(run: &Run) -> String {
         facts.extend(
             summary
                 .validation_error
-                .map(|error| format!("validation error {}", number::percent(error))),
+                .map(|error| format!("held-out error {}", number::percent(error))),
         );
         facts.extend(summary.best_epoch.zip(summary.best_validation_error).map(
             |(epoch, error)| {
                 format!(
-                    "best validation error {} at epoch {epoch}",
+                    "best held-out error {} at epoch {epoch}",
                     number::percent(error)
                 )
             },
@@ -276,7 +276,7 @@ pub fn side_by_side(runs: &[Member<'_>]) -> String {
         "density",
         "test error",
         "against dense",
-        "validation error",
+        "held-out error",
         "non-zero weights",
         "file",
         "time",
@@ -453,7 +453,7 @@ mod tests {
         run.summary = None;
         run.layers.clear();
         assert!(
-            sentence(&run).starts_with("15 of 15\u{a0}epochs done, validation error "),
+            sentence(&run).starts_with("15 of 15\u{a0}epochs done, held-out error "),
             "{}",
             sentence(&run)
         );

@@ -116,12 +116,12 @@ fn the_dense_twin_is_drawn_and_compared() {
     let page = compose(std::slice::from_ref(&folder)).unwrap().page;
     assert!(page.contains("against 0.74\u{a0}% dense"));
     assert!(
-        page.contains("dense twin, validation"),
+        page.contains("dense twin, held out"),
         "found beside the run"
     );
     fs::remove_dir_all(runs.path().join("twin")).unwrap();
     let page = compose(std::slice::from_ref(&folder)).unwrap().page;
-    assert!(page.contains("against 0.74\u{a0}% dense") && !page.contains("dense twin, validation"));
+    assert!(page.contains("against 0.74\u{a0}% dense") && !page.contains("dense twin, held out"));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn each_file_may_be_missing_and_is_named() {
     });
     let page = report.unwrap().page;
     assert!(page.contains("This run is not finished"));
-    assert!(page.contains("15 epochs done, validation error "));
+    assert!(page.contains("15 epochs done, held-out error "));
 }
 
 #[test]
@@ -512,7 +512,7 @@ fn several_runs_are_compared() {
         "lenet5-iht-10x, seed 1",
         "lenet5-iht-10x, seed 2",
         "mean ± standard deviation of 2",
-        "Validation error of every run",
+        "Held-out error of every run",
     ] {
         assert!(page.contains(text), "{text}");
     }
