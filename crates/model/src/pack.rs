@@ -170,7 +170,7 @@ fn weight(
     let mask = match given {
         Some(mask) => mask,
         None => {
-            derived = Mask::from_fn(values.len(), |i| values[i].to_bits() != 0);
+            derived = Mask::of_nonzero(values);
             &derived
         }
     };

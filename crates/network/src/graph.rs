@@ -185,7 +185,7 @@ impl Network {
     }
 }
 
-/// Where the memory of activations lies is found in quadratic time: with so many layers in less than a tenth of a second.
+/// The runtime finds the places of activations in time that grows with the square of the layers.
 const MOST_LAYERS: usize = 10_000;
 
 struct Builder<'a> {

@@ -72,6 +72,11 @@ impl Mask {
         mask
     }
 
+    /// The mask that keeps every value but +0.0.
+    pub fn of_nonzero(values: &[f32]) -> Self {
+        Mask::from_fn(values.len(), |i| values[i].to_bits() != 0)
+    }
+
     /// The mask of `len` weights that keeps those for which `keep(index)` holds.
     pub fn from_fn(len: usize, mut keep: impl FnMut(usize) -> bool) -> Self {
         let mut mask = Mask::none(len);

@@ -49,24 +49,20 @@ pub fn validate(
     for pattern in &settings.keep_dense {
         check_pattern("keep_dense", pattern, layers)?;
     }
+    let mut last = None;
     for density in plan.thresholds() {
-        match resolve(settings, layers, density, None) {
-            Err(BudgetError::NoScores) => {}
-            other => drop(other?),
-        }
+        last = match resolve(settings, layers, density, None) {
+            Err(BudgetError::NoScores) => None,
+            shared => Some((density, shared?)),
+        };
     }
-    let last = plan.thresholds().last().filter(|density| *density < 1.0);
-    if let Some(density) = last
-        && settings.structure != Structure::Unstructured
-        && settings.budget() != Budget::Global
+    let structure = settings.structure;
+    if let Some((density, shared)) = last
+        && structure != Structure::Unstructured
+        && density < 1.0
+        && shared.iter().all(|layer| layer.k == layer.weights)
     {
-        let shared = resolve(settings, layers, density, None)?;
-        if shared.iter().all(|layer| layer.k == layer.weights) {
-            return Err(BudgetError::KeepsAll {
-                structure: settings.structure,
-                density,
-            });
-        }
+        return Err(BudgetError::KeepsAll { structure, density });
     }
     Ok(())
 }

@@ -146,7 +146,7 @@ fn masks<'a>(graph: &'a Graph, source: &'a Source) -> Vec<(&'a str, &'a [usize],
                 Some(mask) => Cow::Borrowed(mask),
                 None => {
                     let values = &source.model.tensors.get(&parameter.name)?.data;
-                    Cow::Owned(Mask::from_fn(values.len(), |i| values[i].to_bits() != 0))
+                    Cow::Owned(Mask::of_nonzero(values))
                 }
             };
             Some((&*parameter.name, &*parameter.shape, mask))

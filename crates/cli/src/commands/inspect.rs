@@ -116,10 +116,8 @@ fn ratio(index: usize, floor: f64) -> String {
 
 /// Which weights are kept: where all are stored, those that are not +0.0.
 fn kept<'a>(parameter: &StoredParameter<'a>) -> Cow<'a, Mask> {
-    parameter.mask().unwrap_or_else(|| {
-        let values = parameter.values();
-        Cow::Owned(Mask::from_fn(values.len(), |i| values[i].to_bits() != 0))
-    })
+    let all = || Cow::Owned(Mask::of_nonzero(&parameter.values()));
+    parameter.mask().unwrap_or_else(all)
 }
 
 /// All parameters together, and what is beside them.

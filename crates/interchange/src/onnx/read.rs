@@ -470,11 +470,9 @@ mod tests {
     #[test]
     fn gemm_says_which_way_it_multiplies() {
         let mut turned = node("Gemm", &["x", "w"], "y");
-        let mut attribute = Message::default();
-        attribute
-            .text(field::ATTRIBUTE_NAME, "transB")
-            .int(field::ATTRIBUTE_INT, 1);
-        turned.message(field::NODE_ATTRIBUTE, &attribute);
+        attribute(&mut turned, "transB", |attribute| {
+            attribute.int(field::ATTRIBUTE_INT, 1);
+        });
         let plain = node("Gemm", &["x", "w"], "z");
         let weights = tensor("w", &[1, 2], &[1.0, 2.0]);
         let shape = |nodes: &[Message]| {
@@ -535,12 +533,10 @@ mod tests {
 
     #[test]
     fn constants_and_aliases_are_tensors_too() {
-        let mut attribute = Message::default();
-        attribute
-            .text(field::ATTRIBUTE_NAME, "value")
-            .message(field::ATTRIBUTE_TENSOR, &tensor("", &[1], &[3.0]));
         let mut constant = node("Constant", &[], "c");
-        constant.message(field::NODE_ATTRIBUTE, &attribute);
+        attribute(&mut constant, "value", |attribute| {
+            attribute.message(field::ATTRIBUTE_TENSOR, &tensor("", &[1], &[3.0]));
+        });
         let file = model_of(
             &[
                 node("Identity", &["b"], "b2"),
