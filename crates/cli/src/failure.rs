@@ -69,6 +69,15 @@ impl From<InterchangeError> for Failure {
     }
 }
 
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::NoRun | ReportError::NotARun(_) => Failure::usage(error),
+            error => Failure::data(error),
+        }
+    }
+}
+
 macro_rules! failures {
     ($($error:ty => $kind:ident),* $(,)?) => {
         $(impl From<$error> for Failure {
@@ -88,5 +97,4 @@ failures! {
     ModelError => data,
     PreprocessError => data,
     RuntimeError => data,
-    ReportError => data,
 }

@@ -54,7 +54,23 @@ fn end(failure: &Failure, output: Output) -> ExitCode {
     ExitCode::from(failure.code)
 }
 
+/// Refuses a value of `SKINNY_INSTRUCTION_SET` that means nothing, which would go unnoticed.
+fn check_instruction_set() -> Result<(), Failure> {
+    const NAMES: [&str; 3] = ["baseline", "avx2", "avx512"];
+    match std::env::var_os("SKINNY_INSTRUCTION_SET") {
+        Some(value) if !NAMES.iter().any(|name| value == *name) && !value.is_empty() => {
+            Err(Failure::usage(format!(
+                "SKINNY_INSTRUCTION_SET={} is no instruction set; write {}",
+                value.to_string_lossy(),
+                NAMES.join(" or ")
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn run(arguments: &Arguments) -> Result<(), Failure> {
+    check_instruction_set()?;
     let output = Output {
         json: arguments.json,
     };

@@ -24,7 +24,7 @@ fn set(variable: &impl Fn(&str) -> Option<PathBuf>, name: &str) -> Option<PathBu
     variable(name).filter(|path| !path.as_os_str().is_empty())
 }
 
-/// The folders in which data is looked for, first to last: `--data DIR`, `$SKINNY_DATA`, and the user's
+/// The folders in which data is looked for: that of `--data DIR` alone, or else first `$SKINNY_DATA` and then the user's
 /// cache (`$XDG_CACHE_HOME/skinny/data` or `~/.cache/skinny/data`).
 ///
 /// Each holds the folders of the publishers' archives side by side: `mnist/`, `fashion-mnist/`, ….
@@ -47,15 +47,13 @@ impl DataRoots {
     }
 
     fn from_variables(given: Option<&Path>, variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
+        if let Some(given) = given {
+            return Self::from_places(vec![given.to_owned()]);
+        }
         let set = |name: &str| set(&variable, name);
         let cache = cache(&variable, "data");
         let mut places: Vec<PathBuf> = Vec::new();
-        for place in given
-            .map(Path::to_owned)
-            .into_iter()
-            .chain(set("SKINNY_DATA"))
-            .chain(cache)
-        {
+        for place in set("SKINNY_DATA").into_iter().chain(cache) {
             if !places.contains(&place) {
                 places.push(place);
             }
@@ -183,13 +181,14 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_option_variable_cache() {
+    fn a_folder_that_is_given_is_the_only_one_and_else_the_variable_comes_before_the_cache() {
         let all = [
             ("SKINNY_DATA", "/s"),
             ("XDG_CACHE_HOME", "/x"),
             ("HOME", "/h"),
         ];
-        assert_eq!(places(Some("d"), &all), ["d", "/s", "/x/skinny/data"]);
+        assert_eq!(places(Some("d"), &all), ["d"]);
+        assert_eq!(places(None, &all), ["/s", "/x/skinny/data"]);
         assert_eq!(places(None, &all[2..]), ["/h/.cache/skinny/data"]);
         assert_eq!(
             places(
@@ -198,7 +197,7 @@ mod tests {
             ),
             ["/h/.cache/skinny/data"]
         );
-        assert_eq!(places(Some("/s"), &all[..1]), ["/s"]);
+        assert_eq!(places(None, &[all[0], ("HOME", "/h")])[0], "/s");
         assert!(places(None, &[]).is_empty());
         assert!(DataRoots::from_places(vec![]).download_folder().is_err());
         let roots = DataRoots::from_places(vec!["a".into(), "b".into()]);

@@ -65,6 +65,13 @@ impl Unpacked {
                 f64::from(*scale) / (f64::from(*variance) + f64::from(*eps)).sqrt()
             })
             .collect();
+        if factors.iter().any(|factor| !factor.is_finite()) {
+            return Err(ModelError::Unpackable {
+                name: format!("{}.running_var", node.name),
+                reason: "it has a variance that gives no finite factor; the file is damaged, take other weights"
+                    .into(),
+            });
+        }
 
         let name = graph.nodes[place].name.clone();
         let weight = format!("{name}.weight");
@@ -118,7 +125,7 @@ impl Unpacked {
 fn scale_rows(tensor: &mut Tensor, factors: &[f64], mask: Option<&Mask>) {
     let columns = tensor.data.len() / factors.len();
     for (index, value) in tensor.data.iter_mut().enumerate() {
-        let kept = mask.map_or(value.to_bits() != 0, |mask| mask.get(index));
+        let kept = mask.map_or(*value != 0.0, |mask| mask.get(index));
         if kept {
             *value = (f64::from(*value) * factors[index / columns]) as f32;
         }
@@ -196,6 +203,17 @@ inputs = ["c", "last"]
             tensors,
             masks: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn a_variance_that_makes_no_numbers_is_refused() {
+        let mut model = model();
+        model.tensors.get_mut("norm.running_var").unwrap().data[1] = -2.0;
+        let error = model.fold_batchnorm().unwrap_err().to_string();
+        assert!(
+            error.contains("`norm.running_var` cannot be packed"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -387,7 +387,7 @@ impl<'a> StoredParameter<'a> {
     /// How its index is stored.
     pub fn index_kind(&self) -> IndexKind {
         match &self.stored.index {
-            StoredIndex::All => IndexKind::Dense,
+            StoredIndex::Plain | StoredIndex::All => IndexKind::Dense,
             StoredIndex::Bitmask { .. } => IndexKind::Bitmask,
             StoredIndex::Gaps { width, .. } => match width {
                 Width::U8 => IndexKind::Gaps8,
@@ -421,7 +421,7 @@ impl<'a> StoredParameter<'a> {
     /// Which values are kept, as the file has it.
     pub fn index(&self) -> Index<'a> {
         match &self.stored.index {
-            StoredIndex::All => Index::All,
+            StoredIndex::Plain | StoredIndex::All => Index::All,
             StoredIndex::Bitmask { bits, offsets } => Index::Bitmask {
                 bits: &self.file[bits.clone()],
                 row_offsets: &self.file[offsets.clone()],
@@ -472,7 +472,8 @@ impl<'a> StoredParameter<'a> {
         let matrix = self.matrix();
         let bytes = |range: &std::ops::Range<usize>| &self.file[range.clone()];
         match &self.stored.index {
-            StoredIndex::All => None,
+            StoredIndex::Plain => None,
+            StoredIndex::All => Some(Cow::Owned(Mask::all(matrix.len()))),
             StoredIndex::Bitmask { bits, .. } => {
                 Some(Cow::Owned(bitmask::decode(bytes(bits), matrix)))
             }
@@ -506,8 +507,9 @@ impl<'a> StoredParameter<'a> {
 
     /// All values in row-major order, 0.0 where they are dropped.
     pub fn dense(&self) -> Vec<f32> {
-        let Some(mask) = self.mask() else {
-            return self.values();
+        let mask = match &self.stored.index {
+            StoredIndex::Plain | StoredIndex::All => return self.values(),
+            _ => self.mask().expect("there is an index"),
         };
         let mut dense = vec![0.0; self.len()];
         for (index, value) in mask.iter().zip(self.values()) {
@@ -520,7 +522,9 @@ impl<'a> StoredParameter<'a> {
     fn row_starts(&self) -> Vec<usize> {
         let matrix = self.matrix();
         match &self.stored.index {
-            StoredIndex::All => (0..matrix.rows).map(|row| row * matrix.columns).collect(),
+            StoredIndex::Plain | StoredIndex::All => {
+                (0..matrix.rows).map(|row| row * matrix.columns).collect()
+            }
             StoredIndex::Bitmask { offsets: range, .. }
             | StoredIndex::Gaps { offsets: range, .. } => offsets(&self.file[range.clone()])
                 .map(|offset| offset as usize)

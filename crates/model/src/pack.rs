@@ -24,7 +24,7 @@ pub struct Unpacked {
     pub preprocess: Preprocess,
     /// All parameters and running statistics of the network, by name, in PyTorch's layouts.
     pub tensors: Tensors,
-    /// Masks of weights by the weight's name; of a weight without one, all values are kept that are not +0.0 (all bits zero).
+    /// Masks of weights by the weight's name; of a weight without one, all values are kept that are not zero.
     pub masks: BTreeMap<String, Mask>,
 }
 
@@ -269,11 +269,18 @@ fn dense(parameter: &Parameter, mask: &Mask, kept: &NewValues) -> Option<Vec<New
     Some(parts)
 }
 
+/// Whether a number, 0.0 or −0.0 if it is a float, is zero.
+fn is_zero(dtype: Dtype, value: &[u8]) -> bool {
+    let (highest, rest) = value.split_last().expect("a number has bytes");
+    let sign = if dtype == Dtype::I8 { 0 } else { 0x80 };
+    highest & !sign == 0 && rest.iter().all(|byte| *byte == 0)
+}
+
 /// Whether the values of a dense part are zero exactly where the mask drops them.
 fn pattern_is(part: &NewPart, mask: &Mask) -> bool {
     let size = part.dtype.bitsize() / 8;
     (part.bytes.chunks_exact(size).enumerate())
-        .all(|(index, value)| value.iter().any(|byte| *byte != 0) == mask.get(index))
+        .all(|(index, value)| is_zero(part.dtype, value) != mask.get(index))
 }
 
 fn plain_dtype(kind: ValueKind) -> Option<Dtype> {

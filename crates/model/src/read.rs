@@ -34,6 +34,9 @@ pub(crate) struct Stored {
 /// Which values are kept.
 #[derive(Clone, Debug)]
 pub(crate) enum StoredIndex {
+    /// One tensor in the weight's own shape, which does not say what is kept.
+    Plain,
+    /// Parts without an index.
     All,
     Bitmask {
         bits: Range<usize>,
@@ -118,7 +121,7 @@ impl Parts<'_> {
         let mut value_bytes = part.range.len();
         let values = self.numbers(&parameter.name, part, matrix, &mut value_bytes)?;
         Ok(Some(Stored {
-            index: StoredIndex::All,
+            index: StoredIndex::Plain,
             values,
             kept: matrix.len(),
             entries: matrix.len(),

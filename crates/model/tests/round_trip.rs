@@ -57,11 +57,7 @@ fn assert_same(model: &Unpacked, read: &Model<&[u8]>) {
             (Some(given), Some(mask)) => assert_eq!(given, mask.as_ref(), "{name}"),
             // Without an index, kept is what is not zero.
             (Some(given), None) => {
-                let nonzero = Mask::from_fn(given.len(), |i| tensor.data[i].to_bits() != 0);
-                assert!(
-                    given == &nonzero || given == &Mask::all(given.len()),
-                    "{name}"
-                );
+                assert_eq!(given, &Mask::of_nonzero(&tensor.data), "{name}");
             }
             (None, mask) => {
                 let kept = |i| mask.as_ref().is_none_or(|mask| mask.get(i));
@@ -127,6 +123,42 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// `w * mask` in other programs leaves −0.0 where a negative weight is dropped.
+#[test]
+fn pruned_elsewhere_costs_the_same_whatever_the_sign_of_its_zeros() {
+    let plain = model(network(20, 5), 0.1, 3, false);
+    let mut signed = plain.clone();
+    for parameter in signed.network.graph().unwrap().parameters {
+        let values = &mut signed.tensors.get_mut(&parameter.name).unwrap().data;
+        if parameter.role.thresholded() {
+            let zeros = values.iter_mut().filter(|value| **value == 0.0);
+            zeros.step_by(2).for_each(|value| *value = -0.0);
+        }
+    }
+    for level in LEVELS {
+        for values in ValueKind::ALL {
+            let options = PackOptions { level, values };
+            let packed = |model| pack(model, &options, &mut |_| ()).unwrap();
+            assert!(packed(&signed) == packed(&plain), "{values:?}");
+        }
+    }
+}
+
+/// A full mask says that zeros are kept.
+#[test]
+fn kept_zeros_of_a_layer_without_dropped_weights_come_back() {
+    for level in LEVELS {
+        let mut model = model(network(4, 3), 1.2, 3, true);
+        let zero = &mut model.tensors.get_mut("fc.weight").unwrap().data;
+        zero[..5].fill(0.0);
+        let values = ValueKind::F32;
+        let bytes = pack(&model, &PackOptions { level, values }, &mut |_| ()).unwrap();
+        let read = Model::from_bytes(&bytes[..]).unwrap();
+        let mask = read.unpack().masks.remove("fc.weight");
+        assert_eq!(mask, Some(Mask::all(7 * 4 * 49)));
     }
 }
 

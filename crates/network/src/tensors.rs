@@ -111,6 +111,16 @@ pub enum TensorsError {
         /// The shape that the network needs.
         needed: String,
     },
+    /// A value that is NaN or infinite.
+    #[error(
+        "`{name}` has a value {value}; its training diverged or the file is damaged, take other weights"
+    )]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// The value.
+        value: f32,
+    },
     /// Weights that are missing, or that the network does not have.
     #[error("the weights are not those of network `{network}`: {differences}")]
     Names {
@@ -219,6 +229,22 @@ impl Tensors {
     /// Whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
+    }
+
+    /// Looks for values that are no numbers.
+    ///
+    /// # Errors
+    /// [`TensorsError::NotFinite`] for the first one.
+    pub fn check_finite(&self) -> Result<(), TensorsError> {
+        for (name, tensor) in self.iter() {
+            if let Some(value) = tensor.data.iter().find(|value| !value.is_finite()) {
+                return Err(TensorsError::NotFinite {
+                    name: name.to_owned(),
+                    value: *value,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Compares names and shapes with what a network needs.

@@ -27,8 +27,8 @@ pub struct Options {
     /// Whether linear layers multiply 8-bit weights, of a scale per output, with 8-bit inputs, whose common scale is
     /// found for every image: fewer bytes to read, at the price of rounding. Other layers stay as they are.
     pub int8: bool,
-    /// Bytes that the packed weights may take, and bytes that the buffers of all threads of a call may take together, 16 GiB by
-    /// default: a small file can ask for any amount. Calls at the same time have buffers of their own.
+    /// Bytes that all values of a file may take, that they may take once they are packed, and that the buffers of all threads of a call
+    /// may take together, 16 GiB by default: a small file can ask for any amount. Calls at the same time have buffers of their own.
     pub memory: u64,
 }
 
@@ -38,6 +38,20 @@ impl Options {
         match self.int8 {
             true => Precision::Int8,
             false => Precision::Single,
+        }
+    }
+
+    /// Refuses a network called `name` that needs so many bytes.
+    fn bounded(&self, name: &str, needed: u64) -> Result<(), RuntimeError> {
+        // Beyond that no address goes.
+        let most = self.memory.min(isize::MAX as u64);
+        match needed <= most {
+            true => Ok(()),
+            false => Err(RuntimeError::Memory {
+                name: name.into(),
+                needed,
+                most,
+            }),
         }
     }
 }
@@ -73,13 +87,19 @@ pub struct Model {
 
 /// About how many bytes the weights of a layer take at most once they are packed.
 fn packed_bytes(layer: &Layer<'_>) -> u64 {
-    /// What is kept of every group beside its weights.
+    /// What is kept of every group, row and column of a convolution beside its weights.
     const GROUP: u64 = 400;
+    const ROW: u64 = 32;
+    const COLUMN: u64 = 24;
     /// Values of a group of columns.
     const GROUPED: usize = 16;
     match &layer.work {
         Work::Conv { weights, conv } => {
-            4 * weights.values.len() as u64 + GROUP * conv.groups as u64
+            let (rows, groups) = (weights.bias.len() as u64, conv.groups as u64);
+            let values = weights.values.len() as u64;
+            let columns = groups * values / rows.max(1);
+            // Values, and offsets of two bytes.
+            6 * values + GROUP * groups + ROW * rows + COLUMN * columns
         }
         Work::Linear { weights } => {
             // Values, and columns of two bytes, of whole groups; and where each row starts.
@@ -107,6 +127,8 @@ impl Model {
     pub fn load_with(path: impl AsRef<Path>, options: &Options) -> Result<Self, RuntimeError> {
         let path = path.as_ref();
         let file = skinny_model::Model::load(path)?;
+        let values: u64 = file.parameters().map(|p| p.len() as u64).sum();
+        options.bounded(&file.graph().name, 4 * values)?;
         let unpacked = file.unpack();
         let mut tuned = Tuned::open(path, file.bytes().len() as u64);
         drop(file);
@@ -146,14 +168,7 @@ impl Model {
         let graph = network.graph()?;
         let layers = fold(&graph, tensors, options.softmax)?;
         let threads = Threads::new(options.threads);
-        let bounded = |needed: u64| match needed <= options.memory {
-            true => Ok(()),
-            false => Err(RuntimeError::Memory {
-                name: graph.name.clone(),
-                needed,
-                most: options.memory,
-            }),
-        };
+        let bounded = |needed: u64| options.bounded(&graph.name, needed);
         let count = threads.count();
         // Before weights are packed.
         bounded(layers.iter().map(packed_bytes).sum())?;
@@ -163,7 +178,7 @@ impl Model {
         }
         let planned = |chooser: &mut dyn Chooser| {
             let plan = plan(graph.input, &layers, count, options.precision(), chooser);
-            bounded(plan.program.workspace_bytes() as u64 * count as u64)?;
+            bounded(plan.program.workspace_bytes().saturating_mul(count as u64))?;
             Ok::<Plan, RuntimeError>(plan)
         };
         let plan = planned(&mut ByModel)?;
@@ -257,7 +272,7 @@ impl Model {
     }
 
     /// Bytes of the buffers of one thread, without the weights.
-    pub fn memory(&self) -> usize {
+    pub fn memory(&self) -> u64 {
         self.plan.program.workspace_bytes()
     }
 

@@ -20,7 +20,7 @@ const DENSITY: f64 = 0.1;
 /// Weights spread like trained ones: the sum of independent uniform numbers, around 0.
 fn weights(shape: &[usize], layer: u64) -> Vec<f32> {
     let zeros = vec![0.0; shape.iter().product()];
-    let draw = |seed| Score::Random { seed }.of(&zeros, None, layer);
+    let draw = |seed| Score::Random { seed: Some(seed) }.of(&zeros, None, layer);
     let mut sum = zeros.clone();
     for seed in 0..4 {
         let uniform = draw(seed).expect("random scores need nothing");

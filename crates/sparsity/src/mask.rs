@@ -72,9 +72,9 @@ impl Mask {
         mask
     }
 
-    /// The mask that keeps every value but +0.0.
+    /// The mask that keeps every value but zeros, of either sign: a negative weight times a mask's 0 is −0.0.
     pub fn of_nonzero(values: &[f32]) -> Self {
-        Mask::from_fn(values.len(), |i| values[i].to_bits() != 0)
+        Mask::from_fn(values.len(), |i| values[i] != 0.0)
     }
 
     /// The mask of `len` weights that keeps those for which `keep(index)` holds.
@@ -337,6 +337,12 @@ mod tests {
         assert_eq!(Mask::from_words(3, vec![0b101]).unwrap().count(), 2);
         let error = serde_json::from_str::<Mask>(r#"{"len":3,"words":[8]}"#).unwrap_err();
         assert!(error.to_string().contains("beyond its end"), "{error}");
+    }
+
+    #[test]
+    fn zeros_of_both_signs_are_dropped() {
+        let mask = Mask::of_nonzero(&[0.0, -0.0, 1e-45, f32::NAN, -1.0]);
+        assert_eq!(mask, Mask::from_words(5, vec![0b11100]).unwrap());
     }
 
     #[test]

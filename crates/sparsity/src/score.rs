@@ -22,8 +22,8 @@ pub enum Score {
     MagnitudeTimesGradient,
     /// A number drawn for each weight from seed and layer alone: the same at every flip, so that one flip gives a static random mask.
     Random {
-        /// Seed of the draw.
-        seed: u64,
+        /// Seed of the draw; `None` for that of the run, and without a run 0.
+        seed: Option<u64>,
     },
 }
 
@@ -85,7 +85,7 @@ impl Score {
                     .collect())
             }
             Score::Random { seed } => {
-                let mut generator = ChaCha8Rng::seed_from_u64(seed);
+                let mut generator = ChaCha8Rng::seed_from_u64(seed.unwrap_or(0));
                 generator.set_stream(layer);
                 Ok(weights.iter().map(|_| unit(generator.next_u32())).collect())
             }
@@ -113,7 +113,8 @@ impl fmt::Display for Score {
         match self {
             Score::Magnitude => f.write_str("magnitude"),
             Score::MagnitudeTimesGradient => f.write_str("magnitude_times_gradient"),
-            Score::Random { seed } => write!(f, "random:{seed}"),
+            Score::Random { seed: None } => f.write_str("random"),
+            Score::Random { seed: Some(seed) } => write!(f, "random:{seed}"),
         }
     }
 }
@@ -125,11 +126,11 @@ impl FromStr for Score {
         match text {
             "magnitude" => Ok(Score::Magnitude),
             "magnitude_times_gradient" => Ok(Score::MagnitudeTimesGradient),
-            "random" => Ok(Score::Random { seed: 0 }),
+            "random" => Ok(Score::Random { seed: None }),
             _ => text
                 .strip_prefix("random:")
                 .and_then(|seed| seed.parse().ok())
-                .map(|seed| Score::Random { seed })
+                .map(|seed| Score::Random { seed: Some(seed) })
                 .ok_or_else(|| ScoreError::Unknown {
                     text: text.to_string(),
                 }),
@@ -157,10 +158,14 @@ mod tests {
 
     #[test]
     fn text_round_trip_and_refusal() {
-        for text in ["magnitude", "magnitude_times_gradient", "random:7"] {
+        for text in [
+            "magnitude",
+            "magnitude_times_gradient",
+            "random",
+            "random:7",
+        ] {
             assert_eq!(text.parse::<Score>().unwrap().to_string(), text);
         }
-        assert_eq!("random".parse(), Ok(Score::Random { seed: 0 }));
         for text in ["", "random:", "random:-1", "taylor"] {
             let error = text.parse::<Score>().unwrap_err();
             assert!(error.to_string().contains("write \"magnitude\""));
@@ -195,7 +200,7 @@ mod tests {
     fn random_depends_on_seed_and_layer_alone() {
         let draw = |seed, layer, fill| {
             let weights = vec![fill; 1000];
-            Score::Random { seed }
+            Score::Random { seed: Some(seed) }
                 .of(&weights, None, layer)
                 .unwrap()
                 .into_owned()
@@ -225,7 +230,9 @@ mod tests {
 
     #[test]
     fn random_scores_are_pinned() {
-        let score = Score::Random { seed: 3 }.of(&[0.0; 3], None, 5).unwrap();
+        let score = Score::Random { seed: Some(3) }
+            .of(&[0.0; 3], None, 5)
+            .unwrap();
         assert_eq!(*score, [0.56165546, 0.20698035, 0.097795606]);
     }
 }

@@ -79,7 +79,8 @@ pub struct SparsitySettings {
     /// With `set` and `rigl`: when replacements end, counted from the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub regrow_until: Option<Duration>,
-    /// With `method = "l1"`: strength λ of the penalty λ·Σ|w| on the thresholded weights in the dense phase, 0 to 1.
+    /// With `method = "l1"`: strength λ of the penalty λ·Σ|w| on the thresholded weights in the dense phase, 0 to 1; as strong as if it
+    /// were in the gradient, and with AdamW beside its steps, as weight decay is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l1: Option<f64>,
 
@@ -317,12 +318,13 @@ impl SparsitySettings {
         plan(&self.resolved()?, timeline)
     }
 
-    /// What ranks the weights in a run of this seed: methods that start from a random mask draw it by the seed, unless `score` is
-    /// random with a seed of its own.
+    /// What ranks the weights in a run of this seed: methods that start from a random mask draw it by the seed, as `random` does, unless
+    /// `score` has a seed of its own.
     pub fn score_of(&self, seed: u64) -> Score {
         match self.score {
-            Score::Random { seed } => Score::Random { seed },
-            _ if self.method.starts_random() => Score::Random { seed },
+            Score::Random { seed: Some(own) } => Score::Random { seed: Some(own) },
+            Score::Random { seed: None } => Score::Random { seed: Some(seed) },
+            _ if self.method.starts_random() => Score::Random { seed: Some(seed) },
             score => score,
         }
     }

@@ -328,7 +328,7 @@ mod tests {
     fn scores(layers: &[LayerShape], seed: u64) -> Vec<Vec<f32>> {
         let draw = |(i, layer): (u64, &LayerShape)| {
             let zeros = vec![0.0; layer.weights()];
-            Score::Random { seed }
+            Score::Random { seed: Some(seed) }
                 .of(&zeros, None, i)
                 .unwrap()
                 .into_owned()

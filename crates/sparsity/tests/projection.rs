@@ -154,7 +154,7 @@ proptest! {
 fn the_same_at_any_number_of_threads() {
     let layers: Vec<(Vec<f32>, Structure)> = (0..24)
         .map(|layer| {
-            let seed = Score::Random { seed: 7 };
+            let seed = Score::Random { seed: Some(7) };
             let score = seed.of(&[0.0; 40 * 30], None, layer).unwrap().into_owned();
             (score, STRUCTURES[layer as usize % STRUCTURES.len()])
         })

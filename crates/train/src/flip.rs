@@ -218,6 +218,9 @@ impl Layer {
         };
         engine.set_mask(self.parameter, None);
         engine.write(Section::Weights, self.parameter, &self.weights);
+        if resolved.recipe.train.ema > 0.0 {
+            self.restart_average(engine);
+        }
         for (slot, values) in self.slots.iter().enumerate() {
             engine.write(Section::Slot(slot), self.parameter, values);
         }
@@ -226,6 +229,21 @@ impl Layer {
             memory.support = Some(mask);
         }
         record
+    }
+
+    /// The average of a re-activated weight starts at its value, as that of every weight did.
+    fn restart_average(&self, engine: &mut dyn Engine) {
+        let Some(before) = &self.mask else {
+            return;
+        };
+        let mut average = Vec::new();
+        engine.read(Section::Average, self.parameter, &mut average);
+        for (index, value) in average.iter_mut().enumerate() {
+            if !before.get(index) {
+                *value = self.weights[index];
+            }
+        }
+        engine.write(Section::Average, self.parameter, &average);
     }
 }
 

@@ -70,15 +70,7 @@ impl Job {
     /// A run that was interrupted, from the checkpoint in its folder, or from its start if it had not come to the first.
     pub fn resume(folder: &Path, options: &JobOptions) -> Result<Job, TrainError> {
         let folder = RunFolder::open(folder)?;
-        if folder.summary()?.is_some() {
-            return Err(TrainError::Folder {
-                folder: folder.path().to_path_buf(),
-                reason: format!(
-                    "holds a finished run, there is nothing to resume; look at it with `skinny report {}`",
-                    folder.path().display()
-                ),
-            });
-        }
+        refuse_finished(&folder)?;
         let (resolved, material) = prepare(folder.recipe()?, &options.roots)?;
         let engine = engine(&resolved, options.threads)?;
         Job::new(resolved, material, engine, folder, options)
@@ -92,6 +84,8 @@ impl Job {
         options: &JobOptions,
     ) -> Result<Job, TrainError> {
         let lock = folder.lock()?;
+        // Another process may have trained it to its end while this one got ready.
+        refuse_finished(&folder)?;
         Ok(Job {
             resumes: folder.checkpoint().exists(),
             resolved,
@@ -121,8 +115,6 @@ impl Job {
         observe: &mut dyn FnMut(Event<'_>),
         stop: &AtomicBool,
     ) -> Result<Summary, TrainError> {
-        self.folder
-            .write_start(&self.material.preprocess, &self.environment)?;
         let mut trainer = match self.resumes {
             true => Trainer::resume(
                 &self.resolved,
@@ -137,6 +129,9 @@ impl Job {
                 &self.folder,
             )?,
         };
+        // A run that is not gone on with, because its pictures have changed, keeps what is said of them.
+        self.folder
+            .write_start(&self.material.preprocess, &self.environment)?;
         trainer.run(observe, stop)?;
         let progress = trainer.progress().clone();
         // The averaged weights, where there are some, are what was saved; so they are what is measured.
@@ -242,6 +237,20 @@ pub fn refusal(recipe: Recipe) -> Option<TrainError> {
         // With fewer pictures there may be fewer.
         Err(TrainError::Recipe(RecipeError::Sparsity(SettingsError::TooManyFlips { .. }))) => None,
         other => other.err(),
+    }
+}
+
+/// A run that is finished has nothing to resume.
+fn refuse_finished(folder: &RunFolder) -> Result<(), TrainError> {
+    match folder.summary()? {
+        None => Ok(()),
+        Some(_) => Err(TrainError::Folder {
+            folder: folder.path().to_path_buf(),
+            reason: format!(
+                "holds a finished run, there is nothing to resume; look at it with `skinny report {}`",
+                folder.path().display()
+            ),
+        }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A recipe with everything worked out that can be known before the first step.
 
 use skinny_network::{Graph, Network, Parameter, Role};
-use skinny_sparsity::{LayerShape, Phase, Plan, Timeline, matches};
+use skinny_sparsity::{Edge, LayerShape, Phase, Plan, Timeline, matches};
 
 use crate::engine::{EngineSettings, Factors};
 use crate::material::check_output;
@@ -147,14 +147,14 @@ impl Resolved {
         self.recipe.train.checkpoint.steps(self.timeline()).max(1)
     }
 
-    /// Whether a state of this phase may be chosen as `best`: only those at the final density may.
-    pub fn may_be_best(&self, phase: Phase) -> bool {
-        phase.density()
-            == self
-                .plan
-                .segments()
-                .last()
-                .map_or(1.0, |last| last.phase.density())
+    /// Whether the state after this step, counted from 0, may be chosen as `best`: only those at the final density may, and before its
+    /// first threshold a method has done nothing yet.
+    pub fn may_be_best(&self, step: usize) -> bool {
+        let mut thresholds = (self.plan.edges().iter())
+            .filter(|(_, edge)| matches!(edge, Edge::Threshold { .. }))
+            .map(|(at, _)| *at);
+        self.plan.at(step).density() == self.plan.final_density()
+            && thresholds.next().is_none_or(|first| first <= step)
     }
 
     /// Whether the network has statistics to re-estimate.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -131,9 +132,18 @@ impl RunFolder {
 
     /// The folder of a run that exists.
     pub fn open(path: &Path) -> Result<RunFolder, TrainError> {
-        if path.join(RECIPE).is_file() {
+        let recipe = path.join(RECIPE);
+        if recipe.is_file() {
             return Ok(RunFolder {
                 path: path.to_path_buf(),
+            });
+        }
+        if let Err(error) = recipe.try_exists()
+            && error.kind() == ErrorKind::PermissionDenied
+        {
+            return Err(TrainError::Folder {
+                folder: path.to_path_buf(),
+                reason: format!("cannot be read: {error}; check its permissions"),
             });
         }
         let reason = match path.is_file() {

@@ -1,9 +1,10 @@
-//! The penalty of method `l1`, as the proximal step of λ·Σ|w|: after each update, weights move towards zero by rate · λ and
-//! stop there.
+//! The penalty of method `l1`, as the proximal step of λ·Σ|w|: after each update, weights move towards zero and stop there, as far
+//! as a gradient of λ would have moved them.
 
 use skinny_sparsity::Phase;
 
 use crate::engine::{Engine, Section};
+use crate::optimizer::Optimizer;
 use crate::resolved::Resolved;
 
 /// Shrinks the thresholded weights after step `step`, whose learning rate was `rate`, if it was a dense one of `l1`.
@@ -14,6 +15,7 @@ pub fn shrink(resolved: &Resolved, engine: &mut dyn Engine, step: usize, rate: f
     if resolved.plan.at(step) != Phase::Dense {
         return;
     }
+    let reach = strength * reach(&resolved.recipe.train.optimizer());
     let mut values = Vec::new();
     for (&index, layer) in resolved.thresholded.iter().zip(&resolved.layers) {
         if resolved.recipe.sparsity.keeps_dense(&layer.name) {
@@ -21,8 +23,19 @@ pub fn shrink(resolved: &Resolved, engine: &mut dyn Engine, step: usize, rate: f
         }
         let factor = f64::from(resolved.factors[index].lr);
         engine.read(Section::Weights, index, &mut values);
-        soft_threshold(&mut values, (rate * factor * strength) as f32);
+        soft_threshold(&mut values, (rate * factor * reach) as f32);
         engine.write(Section::Weights, index, &values);
+    }
+}
+
+/// How far a gradient of 1 that stays moves a weight in a step at rate 1: momentum adds up what came before. The scale of AdamW's
+/// steps is its own, so the penalty stands beside them, as its weight decay does.
+fn reach(optimizer: &Optimizer) -> f64 {
+    match optimizer {
+        Optimizer::Sgd { momentum, .. } | Optimizer::CaffeSgd { momentum, .. } => {
+            1.0 / (1.0 - f64::from(*momentum))
+        }
+        Optimizer::Adamw { .. } => 1.0,
     }
 }
 
@@ -41,6 +54,33 @@ fn soft_threshold(values: &mut [f32], by: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// ½(w − 1)² + λ|w| is least at 1 − λ.
+    #[test]
+    fn the_least_of_loss_and_penalty_is_found_whatever_the_momentum() {
+        const RATE: f64 = 0.05;
+        for momentum in [0.0, 0.5, 0.9] {
+            for nesterov in [false, true] {
+                let optimizer = Optimizer::Sgd {
+                    momentum: momentum as f32,
+                    weight_decay: 0.0,
+                    nesterov,
+                };
+                let (mut weight, mut velocity) = ([0.3f32], 0.0);
+                for _ in 0..2000 {
+                    let gradient = f64::from(weight[0]) - 1.0;
+                    velocity = momentum * velocity + gradient;
+                    let step = match nesterov {
+                        true => gradient + momentum * velocity,
+                        false => velocity,
+                    };
+                    weight[0] -= (RATE * step) as f32;
+                    soft_threshold(&mut weight, (RATE * 0.2 * reach(&optimizer)) as f32);
+                }
+                assert!((weight[0] - 0.8).abs() < 1e-4, "{momentum} {weight:?}");
+            }
+        }
+    }
 
     #[test]
     fn values_move_to_zero_and_stop_there() {

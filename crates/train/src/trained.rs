@@ -1,7 +1,7 @@
 //! A finished network, ready to be measured and used.
 
 use skinny_model::Unpacked;
-use skinny_network::{Graph, Role, Tensors, TensorsError};
+use skinny_network::{Graph, Parameter, Role, Tensors};
 
 use crate::TrainError;
 use crate::engine::cpu::CpuEngine;
@@ -25,18 +25,12 @@ impl Trained {
         let graph = (model.network.graph()).map_err(crate::RecipeError::from)?;
         model.preprocess.check(graph.input)?;
         model.tensors.check_against(&graph, true)?;
-        let mut weights = Vec::new();
-        for parameter in &graph.parameters {
+        model.tensors.check_finite()?;
+        let values = |parameter: &Parameter| {
             let tensor = model.tensors.get(&parameter.name);
-            let values = tensor.map(|tensor| tensor.data.clone()).unwrap_or_default();
-            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
-                return Err(TrainError::Weights(TensorsError::Format(format!(
-                    "{} has a value {value}",
-                    parameter.name
-                ))));
-            }
-            weights.push(values);
-        }
+            tensor.map(|tensor| tensor.data.clone()).unwrap_or_default()
+        };
+        let weights = graph.parameters.iter().map(values).collect();
         // Nothing of this is used, because no step is ever taken.
         let settings = EngineSettings {
             batch,

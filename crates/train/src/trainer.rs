@@ -295,7 +295,7 @@ impl<'a> Trainer<'a> {
             observe(Event::Warning(warning));
         }
         if let Some(outcome) = validation
-            && self.resolved.may_be_best(phase)
+            && self.resolved.may_be_best(step)
             // JSON has no other numbers.
             && outcome.mean_loss().is_finite()
             && self

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::TypedValueParser;
 use clap::{Args, ValueEnum};
 
 /// Arguments of `skinny eval`.
@@ -54,7 +55,7 @@ pub struct PredictArguments {
     #[arg(required = true)]
     pub pictures: Vec<PathBuf>,
     /// Classes to name for each picture.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..).map(|count| count as usize))]
     pub top: usize,
     /// Which weights of the run.
     #[arg(long, value_enum, default_value_t = Which::Last)]

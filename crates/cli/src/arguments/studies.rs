@@ -20,7 +20,7 @@ pub struct SweepArguments {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Runs that are trained at the same time.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..).map(|count| count as usize))]
     pub jobs: usize,
     /// Threads of each run [default: all cores, divided among the jobs]; never changes a bit of the result.
     #[arg(long)]

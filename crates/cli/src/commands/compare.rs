@@ -41,6 +41,11 @@ pub fn compare(arguments: &CompareArguments, output: Output) -> Result<(), Failu
         let notes = latency::measure(&runs, &mut grouped.groups);
         grouped.notes.extend(notes);
     }
+    if arguments.format == TableChoice::Csv {
+        for line in &grouped.notes {
+            note!("{line}");
+        }
+    }
     let comparison = Comparison {
         keys: arguments.by.clone(),
         baseline,

@@ -165,6 +165,7 @@ fn verify(name: &str, roots: &DataRoots, output: Output) -> Result<(), Failure> 
             places.join(", ")
         )));
     };
+    output.text(&format!("{name} in {}", place.display()))?;
     let mut wrong = 0;
     for file in files {
         let (good, text) = match &file.state {
@@ -181,7 +182,9 @@ fn verify(name: &str, roots: &DataRoots, output: Output) -> Result<(), Failure> 
             State::Unreadable { reason } => (false, format!("cannot be read: {reason}")),
         };
         wrong += usize::from(!good);
-        output.object(&json!({ "file": file.name, "good": good, "state": text }))?;
+        output.object(&json!({
+            "folder": place, "file": file.name, "good": good, "state": text,
+        }))?;
         output.text(&format!("{}: {text}", file.name))?;
     }
     match wrong {
@@ -247,13 +250,26 @@ fn describe(part: &str, set: &Dataset, output: Output) -> Result<(), Failure> {
     ))
 }
 
+/// Values of a picture at most.
+const MOST_VALUES: usize = 1 << 28;
+
 fn parse_shape(text: &str) -> Result<[usize; 3], Failure> {
     let parts: Option<Vec<usize>> = (text.split('x'))
         .map(|part| part.parse().ok().filter(|&n| n > 0))
         .collect();
-    (parts.and_then(|parts| parts.try_into().ok())).ok_or_else(|| {
+    let shape: Option<[usize; 3]> = parts.and_then(|parts| parts.try_into().ok());
+    let shape = shape.ok_or_else(|| {
         Failure::usage(format!(
             "--shape {text} is no shape; write channels, height and width, e.g. 3x224x224"
         ))
-    })
+    })?;
+    let values = shape
+        .iter()
+        .try_fold(1usize, |product, n| product.checked_mul(*n));
+    match values.is_some_and(|values| values <= MOST_VALUES) {
+        true => Ok(shape),
+        false => Err(Failure::usage(format!(
+            "--shape {text} has more than {MOST_VALUES} values a picture; give that of the network"
+        ))),
+    }
 }

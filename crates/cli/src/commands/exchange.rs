@@ -137,7 +137,7 @@ fn onnx(arguments: &ExportArguments, graph: &Graph, source: &Source) -> Result<V
     Ok(to_onnx(graph, &source.model.tensors, &options)?)
 }
 
-/// The mask of every weight, in the order of the network: the run's, or that of the weights that are not +0.0.
+/// The mask of every weight, in the order of the network: the run's, or that of the weights that are not zero.
 fn masks<'a>(graph: &'a Graph, source: &'a Source) -> Vec<(&'a str, &'a [usize], Cow<'a, Mask>)> {
     let weights = (graph.parameters.iter()).filter(|parameter| parameter.role.thresholded());
     weights

@@ -67,6 +67,8 @@ pub fn export(arguments: &ExportArguments, output: Output) -> Result<(), Failure
         arguments.weights,
         arguments.recipe.as_deref(),
     )?;
+    (source.model.tensors.check_finite())
+        .map_err(|error| Failure::data(format!("{}: {error}", arguments.run.display())))?;
     if !source.knows_preprocess && (target == Target::Skinny || arguments.with_preprocess) {
         let recipe = source.recipe()?.clone();
         source.material(&recipe, &DataRoots::new(arguments.data.as_deref()))?;

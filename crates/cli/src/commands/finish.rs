@@ -21,6 +21,49 @@ pub struct Finished {
     pub before: bool,
 }
 
+/// What a folder holds of the run of a recipe.
+#[derive(Debug)]
+pub enum State {
+    /// Nothing.
+    ToDo,
+    /// A run that goes on.
+    Begun,
+    /// The finished run.
+    Finished(Box<Summary>),
+    /// A run that can never be finished.
+    Failed,
+    /// Another run.
+    Other,
+}
+
+impl State {
+    /// Of the folder `path`.
+    ///
+    /// # Errors
+    /// Files of a run that cannot be read.
+    pub fn of(recipe: &Recipe, path: &Path) -> Result<State, Failure> {
+        if path.join(FAILURE).exists() {
+            return Ok(State::Failed);
+        }
+        let Ok(folder) = RunFolder::open(path) else {
+            return Ok(State::ToDo);
+        };
+        let (summary, found) = (folder.summary()?, folder.recipe()?);
+        let (seed, hash) = match &summary {
+            Some(summary) => (summary.seed, summary.settings_hash.clone()),
+            None => (found.seed, resolved_hash(&found)?),
+        };
+        let same = seed == recipe.seed
+            && hash == resolved_hash(recipe)?
+            && found.place() == recipe.place();
+        Ok(match summary {
+            _ if !same => State::Other,
+            Some(summary) => State::Finished(Box::new(summary)),
+            None => State::Begun,
+        })
+    }
+}
+
 /// Sees that the run of `recipe` in the folder `path` is finished.
 ///
 /// # Errors
@@ -32,45 +75,37 @@ pub fn finish(
     observe: &mut dyn FnMut(&Resolved, Event<'_>),
     stop: &AtomicBool,
 ) -> Result<Finished, Failure> {
-    let hash = resolved_hash(recipe)?;
-    let other = || {
-        Failure::usage(format!(
-            "{} holds a run of other settings, which is never overwritten; choose another --out",
-            path.display()
-        ))
+    let before = |summary: Box<Summary>| Finished {
+        summary: *summary,
+        before: true,
     };
-    if path.join(FAILURE).exists() {
-        return Err(Failure {
-            message: format!(
-                "has failed before ({}); delete {} to try it again",
-                failure_of(path),
-                path.display()
-            ),
-            code: 4,
-        });
-    }
-    let job = match RunFolder::open(path) {
-        Ok(folder) => {
-            if let Some(summary) = folder.summary()? {
-                let same = summary.settings_hash == hash
-                    && summary.seed == recipe.seed
-                    && folder.recipe()?.place() == recipe.place();
-                let finished = Finished {
-                    summary,
-                    before: true,
-                };
-                return same.then_some(finished).ok_or_else(other);
-            }
-            let begun = folder.recipe()?;
-            if begun.seed != recipe.seed
-                || begun.place() != recipe.place()
-                || resolved_hash(&begun)? != hash
-            {
-                return Err(other());
-            }
-            Job::resume(path, options)?
+    let job = match State::of(recipe, path)? {
+        State::ToDo => Job::start(recipe.clone(), Some(path), options)?,
+        State::Begun => match Job::resume(path, options) {
+            Ok(job) => job,
+            // Another process may have finished it meanwhile.
+            Err(error) => match State::of(recipe, path)? {
+                State::Finished(summary) => return Ok(before(summary)),
+                _ => return Err(error.into()),
+            },
+        },
+        State::Finished(summary) => return Ok(before(summary)),
+        State::Failed => {
+            return Err(Failure {
+                message: format!(
+                    "has failed before ({}); delete {} to try it again",
+                    failure_of(path),
+                    path.display()
+                ),
+                code: 4,
+            });
         }
-        Err(_) => Job::start(recipe.clone(), Some(path), options)?,
+        State::Other => {
+            return Err(Failure::usage(format!(
+                "{} holds a run of other settings, which is never overwritten; choose another --out",
+                path.display()
+            )));
+        }
     };
     let resolved = job.resolved().clone();
     let ended = job.run(None, &mut |event| observe(&resolved, event), stop);

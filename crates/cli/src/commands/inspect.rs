@@ -114,7 +114,7 @@ fn ratio(index: usize, floor: f64) -> String {
     }
 }
 
-/// Which weights are kept: where all are stored, those that are not +0.0.
+/// Which weights are kept: where that is not stored, those that are not zero.
 fn kept<'a>(parameter: &StoredParameter<'a>) -> Cow<'a, Mask> {
     let all = || Cow::Owned(Mask::of_nonzero(&parameter.values()));
     parameter.mask().unwrap_or_else(all)

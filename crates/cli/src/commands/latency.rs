@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use skinny::network::{Preprocess, Tensors};
+use skinny::network::{Graph, Network, Parameter, Preprocess, Tensor, Tensors};
 use skinny::runtime::{Model, Options, Runner, RuntimeError};
+use skinny::sparsity::Method;
 use skinny::train::RunFolder;
 
 use crate::commands::bench::samples::Samples;
@@ -29,11 +30,20 @@ impl Latency {
     /// Measures the last weights of a run.
     pub fn of(folder: &RunFolder) -> Result<Latency, Failure> {
         let run = folder.unpacked("last")?;
-        let ready = |tensors: &Tensors| -> Result<Model, RuntimeError> {
+        let ready = |network: &Network, tensors: &Tensors| -> Result<Model, RuntimeError> {
             let options = Options::default();
-            Model::new(&run.network, tensors, Preprocess::default(), &options)
+            Model::new(network, tensors, Preprocess::default(), &options)
         };
-        let models = [ready(&without_zeros(&run.tensors))?, ready(&run.tensors)?];
+        let recipe = folder.recipe()?;
+        let dense = match recipe.sparsity.method {
+            // The network of the run is a thinner one.
+            Method::SmallDense => {
+                let whole = recipe.whole_network()?;
+                ready(&whole, &means(&whole.graph()?))?
+            }
+            _ => ready(&run.network, &without_zeros(&run.tensors))?,
+        };
+        let models = [dense, ready(&run.network, &run.tensors)?];
         let image = vec![0.5; models[0].input_len()];
         let mut result = vec![0.0; models[0].output_len()];
         let mut runners = [models[0].runner(), models[1].runner()];
@@ -64,6 +74,17 @@ fn seconds(runner: &mut Runner, image: &[f32], result: &mut [f32]) -> Result<Vec
     Ok(seconds)
 }
 
+/// Weights by which every output is the mean of its inputs, so that values keep their scale.
+fn means(graph: &Graph) -> Tensors {
+    let tensor = |parameter: &Parameter| {
+        let inputs: usize = parameter.shape[1..].iter().product();
+        let data = vec![1.0 / inputs as f32; parameter.len()];
+        let shape = parameter.shape.clone();
+        (parameter.name.clone(), Tensor { shape, data })
+    };
+    graph.parameters.iter().map(tensor).collect()
+}
+
 /// The same tensors with a small value in place of every zero.
 fn without_zeros(tensors: &Tensors) -> Tensors {
     let mut dense = Tensors::new();
@@ -79,8 +100,6 @@ fn without_zeros(tensors: &Tensors) -> Tensors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skinny::network::Tensor;
-
     #[test]
     fn zeros_alone_are_replaced() {
         let mut tensors = Tensors::new();

@@ -156,7 +156,7 @@ fn layers(resolved: &Resolved, output: Output) -> Result<(), Failure> {
     )?;
     output.text(&table(&rows))?;
     output.text(&format!(
-        "\nfile: {} dense, about {} packed (÷ {:.1})",
+        "\nfile: {} dense as f32, about {} packed (÷ {:.1})",
         bytes(dense),
         bytes(packed),
         dense as f64 / packed.max(1) as f64

@@ -124,6 +124,11 @@ fn search(arguments: &SlimArguments) -> Result<SlimSearch, Failure> {
             return refuse(flag, value, &right);
         }
     }
+    if let Some(start) = arguments.start
+        && start < arguments.least
+    {
+        return refuse("--start", start, "below --least; begin at it or above");
+    }
     if arguments.tolerance.is_nan() || arguments.tolerance < 0.01 {
         return refuse(
             "--tolerance",
@@ -456,7 +461,7 @@ impl Session<'_> {
                 ],
                 vec![
                     "file".into(),
-                    bytes(dense.bytes),
+                    format!("{} as f32", bytes(dense.bytes)),
                     format!("{} {}", bytes(size), times(dense.bytes as f64, size as f64)),
                 ],
             ])

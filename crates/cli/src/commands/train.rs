@@ -12,6 +12,7 @@ use skinny::train::{Job, JobOptions, Recipe, RunFolder, Summary, TrainError, Twi
 use crate::arguments::{Device, Seeds, TrainArguments};
 use crate::commands::env::{environment, threads};
 use crate::commands::latency::Latency;
+use crate::compare::runs::refuse_run;
 use crate::compare::statistics::Sample;
 use crate::failure::Failure;
 use crate::output::{Output, bytes, note, percent, table, thousands};
@@ -59,7 +60,8 @@ pub fn train(arguments: &TrainArguments, output: Output) -> Result<(), Failure> 
         Some(seeds) => session.several(&recipe, seeds, arguments.out.as_deref(), with_dense),
         None => {
             recipe.seed = arguments.seed.unwrap_or(recipe.seed);
-            let (folder, summary) = session.one(recipe, arguments.out.as_deref(), with_dense)?;
+            let (folder, summary) =
+                session.one(recipe, arguments.out.as_deref(), with_dense, true)?;
             session.tell(&folder, &summary)
         }
     }
@@ -112,14 +114,19 @@ impl Session {
         self.tell(folder, &summary)
     }
 
-    /// One run, after its dense twin if that is wanted and not there.
+    /// One run, after its dense twin if that is wanted and not there. If `again`, the same command goes on after a twin that was
+    /// interrupted and resumed.
     fn one(
         &self,
         recipe: Recipe,
         out: Option<&Path>,
         with_dense: bool,
+        again: bool,
     ) -> Result<(PathBuf, Summary), Failure> {
-        let twin = self.twin(&recipe, out, with_dense)?;
+        let twin = (self.twin(&recipe, out, with_dense)).map_err(|failure| match again {
+            true => and_then_the_rest(failure),
+            false => failure,
+        })?;
         let job = Job::start(recipe, out, &self.options)?;
         let folder = job.folder().path().to_path_buf();
         let summary = self.run(job, twin)?;
@@ -159,7 +166,7 @@ impl Session {
         });
         let job = Job::start(dense, twin_out.as_deref(), &self.options)?;
         let folder = job.folder().path().to_path_buf();
-        let summary = self.run(job, None).map_err(and_then_the_rest)?;
+        let summary = self.run(job, None)?;
         Ok(Some(twin_of(folder, &summary)))
     }
 
@@ -170,6 +177,7 @@ impl Session {
         out: Option<&Path>,
         with_dense: bool,
     ) -> Result<(), Failure> {
+        out.map_or(Ok(()), refuse_run)?;
         let mut runs = Vec::new();
         for seed in seeds.first..=seeds.last {
             let recipe = Recipe {
@@ -194,13 +202,12 @@ impl Session {
                     note!("{} is finished already", path.display());
                     (path.to_path_buf(), finished)
                 }
-                None => {
-                    self.one(recipe, out.as_deref(), with_dense)
-                        .map_err(|failure| match out {
-                            Some(_) => and_then_the_rest(failure),
-                            None => failure,
-                        })?
-                }
+                None => self
+                    .one(recipe, out.as_deref(), with_dense, out.is_some())
+                    .map_err(|failure| match out {
+                        Some(_) => and_then_the_rest(failure),
+                        None => failure,
+                    })?,
             };
             self.tell(&folder, &summary)?;
             runs.push(summary);
@@ -358,14 +365,13 @@ fn result_table(summary: &Summary, latency: Option<Latency>) -> String {
     };
     let dense_latency = milliseconds(|latency| latency.dense);
     let row = |cells: [&str; 3]| cells.map(str::to_string).to_vec();
-    let share = 100.0 * summary.nonzeros as f64 / summary.parameters.max(1) as f64;
     let own_error = percent(summary.test_error);
     if summary.method == "dense" {
         return table(&[
             vec![String::new(), "dense".into()],
             vec!["error".into(), own_error],
             vec!["non-zeros".into(), thousands(summary.nonzeros as u64)],
-            vec!["file".into(), bytes(summary.dense_bytes)],
+            vec!["file".into(), bytes(summary.packed_bytes)],
             vec!["latency".into(), dense_latency],
         ]);
     }
@@ -373,19 +379,33 @@ fn result_table(summary: &Summary, latency: Option<Latency>) -> String {
         .dense_twin
         .as_ref()
         .map_or("–".to_string(), |twin| percent(twin.test_error));
-    let smaller = summary.dense_bytes as f64 / summary.packed_bytes.max(1) as f64;
+    // A thinner network has another one beside it, which only its dense twin knows.
+    let (parameters, dense_bytes) = match &summary.dense_twin {
+        Some(twin) => (Some(twin.nonzeros), Some(twin.bytes)),
+        None if summary.method == "small_dense" => (None, None),
+        None => (Some(summary.parameters), Some(summary.dense_bytes)),
+    };
+    let known = |text: Option<String>| text.unwrap_or_else(|| "–".into());
+    let share = parameters.map_or(String::new(), |parameters| {
+        let share = 100.0 * summary.nonzeros as f64 / parameters.max(1) as f64;
+        format!(" ({share:.1} %)")
+    });
+    let smaller = dense_bytes.map_or(String::new(), |dense| {
+        let smaller = dense as f64 / summary.packed_bytes.max(1) as f64;
+        format!(" (÷ {smaller:.1})")
+    });
     table(&[
         row(["", "dense", "skinny"]),
         row(["error", &dense_error, &own_error]),
         row([
             "non-zeros",
-            &thousands(summary.parameters as u64),
-            &format!("{} ({share:.1} %)", thousands(summary.nonzeros as u64)),
+            &known(parameters.map(|parameters| thousands(parameters as u64))),
+            &format!("{}{share}", thousands(summary.nonzeros as u64)),
         ]),
         row([
             "file",
-            &bytes(summary.dense_bytes),
-            &format!("{} (÷ {smaller:.1})", bytes(summary.packed_bytes)),
+            &known(dense_bytes.map(|dense| format!("{} as f32", bytes(dense)))),
+            &format!("{}{smaller}", bytes(summary.packed_bytes)),
         ]),
         row([
             "latency",

@@ -70,11 +70,13 @@ pub struct Group {
     pub values: Vec<String>,
     /// Positions of its runs.
     pub runs: Vec<usize>,
+    /// Different seeds among them.
+    pub seeds: usize,
     /// Their errors.
     pub error: Sample,
     /// Whether it is the baseline, or a part of it.
     pub is_baseline: bool,
-    /// Against the baseline; none of the baseline itself, and where no seed has a partner.
+    /// Against the baseline; none of the baseline itself, and where no seed has a partner or several runs have the same one.
     pub difference: Option<Difference>,
     /// Kept share of the weights of the dense network.
     pub density: f64,
@@ -133,9 +135,11 @@ pub fn group(
     }
     let partners = Partners::new(runs, keys, baseline);
     let mut groups = Vec::new();
+    let mut alone = Vec::new();
     for (values, runs_of) in members {
-        let (group, own_notes) = one(runs, values, runs_of, &partners, metric);
+        let (group, own_notes, own_alone) = one(runs, values, runs_of, &partners, metric);
         notes.extend(own_notes);
+        alone.extend(own_alone);
         groups.push(group);
     }
     groups.sort_by(|a, b| {
@@ -151,22 +155,31 @@ pub fn group(
             (tested as f64 * 0.05).round().max(1.0)
         ));
     }
-    if compared == 0 && groups.len() > 1 {
+    let is_there = runs.iter().any(|run| baseline.has(run));
+    if compared > 0 {
+        notes.extend(alone);
+    } else if !is_there && !alone.is_empty() {
         notes.push(format!(
-            "no run has a partner of the same seed, data, network and training with {}; choose a baseline with --baseline",
+            "no run is {}, so there is nothing to compare with; choose a baseline with --baseline",
+            baseline.name()
+        ));
+    } else if !alone.is_empty() {
+        notes.push(format!(
+            "no run has one partner of the same seed, data, network and training with {}; choose a baseline with --baseline",
             baseline.name()
         ));
     }
     Ok(Grouped { groups, notes })
 }
 
+/// A group, what the reader should know of it, and whose runs have no partner.
 fn one(
     runs: &[Run],
     values: Vec<String>,
     members: Vec<usize>,
     partners: &Partners<'_>,
     metric: Metric,
-) -> (Group, Vec<String>) {
+) -> (Group, Vec<String>, Option<String>) {
     let mut notes = Vec::new();
     let of = |index: &usize| &runs[*index];
     let name = values.join(", ");
@@ -186,17 +199,28 @@ fn one(
         .all(|&index| partners.baseline.has(of(&index)));
     let mut pairs = Vec::new();
     let mut alone = 0;
+    let mut taken = BTreeSet::new();
+    let mut shared = false;
     for &index in &members {
-        match partners.of(index).and_then(|other| metric.of(&runs[other])) {
+        let partner = partners.of(index);
+        shared |= partner.is_some_and(|other| !taken.insert(other));
+        match partner.and_then(|other| metric.of(&runs[other])) {
             Some(error) => pairs.push((metric.of(of(&index)).unwrap_or(f64::NAN), error)),
             None if partners.baseline.has(of(&index)) => {}
             None => alone += 1,
         }
     }
-    if alone > 0 && !pairs.is_empty() {
-        notes.push(format!(
-            "{name}: {alone} of {} seeds have no partner in the baseline",
+    let alone = (alone > 0).then(|| {
+        format!(
+            "{name}: {alone} of {} runs have no partner in the baseline, of the same seed, data, network and training",
             alone + pairs.len()
+        )
+    });
+    // Runs that share a partner do not differ from it independently of each other.
+    if shared {
+        pairs.clear();
+        notes.push(format!(
+            "{name}: several of its runs have the same partner in the baseline, so no difference is told"
         ));
     }
     let mean = |value: &dyn Fn(&Run) -> f64| -> f64 {
@@ -215,9 +239,12 @@ fn one(
         milliseconds: None,
         is_baseline,
         values,
+        seeds: (members.iter().map(|index| of(index).summary.seed))
+            .collect::<BTreeSet<_>>()
+            .len(),
         runs: members,
     };
-    (group, notes)
+    (group, notes, alone)
 }
 
 /// Kept share of the weights of the dense network; a thinner network has as many parameters as its density says.

@@ -64,6 +64,24 @@ pub struct Found {
     pub missing: Vec<Missing>,
 }
 
+/// Whether a folder is that of one run.
+fn is_run(path: &Path) -> bool {
+    let has = |name: &str| path.join(name).is_file();
+    // A recipe may also lie beside the sweep that names it.
+    has("summary.json") || has(FAILURE) || has("recipe.toml") && !has(SWEEP)
+}
+
+/// Refuses to put several runs into the folder of one, in which nobody looks for others.
+pub fn refuse_run(path: &Path) -> Result<(), Failure> {
+    match is_run(path) {
+        false => Ok(()),
+        true => Err(Failure::usage(format!(
+            "{} is the folder of a run, runs of their own cannot lie in it; choose another --out",
+            path.display()
+        ))),
+    }
+}
+
 impl Found {
     /// The runs in some folders, each that of a run or one that holds such folders.
     ///
@@ -89,10 +107,7 @@ impl Found {
     }
 
     fn walk(&mut self, path: &Path, depth: usize) {
-        let has = |name: &str| path.join(name).is_file();
-        // A recipe may also lie beside the sweep that names it.
-        let is_run = has("summary.json") || has(FAILURE) || has("recipe.toml") && !has(SWEEP);
-        if is_run {
+        if is_run(path) {
             match read(path) {
                 Ok(run) => self.runs.push(run),
                 Err(missing) => self.missing.push(missing),
@@ -103,7 +118,7 @@ impl Found {
             return;
         }
         // A sweep that lies beside its runs says which of them have not begun.
-        if has(SWEEP) {
+        if path.join(SWEEP).is_file() {
             match Sweep::load(&path.join(SWEEP)) {
                 Ok(sweep) => {
                     let absent = (sweep.runs.iter()).map(|run| path.join(&run.id));

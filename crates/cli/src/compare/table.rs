@@ -48,7 +48,7 @@ impl Comparison {
         let mut rows = vec![header.iter().map(|cell| cell.to_string()).collect()];
         for group in &self.groups {
             let mut row = group.values.clone();
-            row.push(group.runs.len().to_string());
+            row.push(group.seeds.to_string());
             row.push(match group.error.sd {
                 Some(sd) => format!(
                     "{:.decimals$} ± {:.decimals$} %",
@@ -109,7 +109,7 @@ impl Comparison {
             let sample = difference.map(|difference| &difference.sample);
             let [low, high] = interval(Some(&group.error));
             let [least, most] = interval(sample);
-            row.push(group.runs.len().to_string());
+            row.push(group.seeds.to_string());
             row.extend([Some(group.error.mean), group.error.sd, low, high].map(number));
             row.push(sample.map_or(String::new(), |sample| sample.count.to_string()));
             row.extend(

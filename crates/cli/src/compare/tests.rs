@@ -116,14 +116,16 @@ fn partners_have_the_same_training() {
         said.contains("differ in more than their seed (train.lr)"),
         "{said}"
     );
-    assert!(said.contains("3 of 6 seeds have no partner"), "{said}");
-    let Grouped { groups, .. } =
+    assert!(said.contains("3 of 6 runs have no partner"), "{said}");
+    let Grouped { groups, notes } =
         compared(&found, &["method", "density", "train.lr"], "method=dense");
     let faster = groups
         .iter()
         .find(|group| group.values[2] == "0.2")
         .unwrap();
     assert_eq!((faster.runs.len(), faster.difference), (3, None));
+    let said = notes.join("\n");
+    assert!(said.contains("0.2: 3 of 3 runs have no partner"), "{said}");
     // A baseline may be anything; the other keys are then the same.
     let Grouped { groups, .. } = compared(&found, &["train.lr", "density"], "train.lr=0.1");
     let faster = groups
@@ -159,21 +161,44 @@ fn a_missing_seed_of_the_baseline_has_no_stand_in() {
     let pairs = gradual.unwrap().difference.unwrap().sample.count;
     assert_eq!(pairs, 2, "that of density 0.5 is none");
     let said = notes.join("\n");
-    assert!(said.contains("1 of 3 seeds have no partner"), "{said}");
+    assert!(said.contains("1 of 3 runs have no partner"), "{said}");
 }
 
 #[test]
 fn a_run_of_the_baseline_is_not_compared_with_itself() {
     let folder = study();
+    for seed in 0..3 {
+        fs::remove_dir_all(folder.path().join(format!("iht-b-seed-{seed}"))).unwrap();
+    }
     let found = read(&[folder.path()]);
     let Grouped { groups, notes } = compared(&found, &["network"], "method=dense");
-    assert_eq!(groups[0].runs.len(), 9);
+    assert_eq!(groups[0].runs.len(), 6);
     assert!(!notes.join("\n").contains("no partner"), "{notes:?}");
     let difference = groups[0].difference.unwrap();
-    assert_eq!(difference.sample.count, 6);
+    assert_eq!(difference.sample.count, 3);
     assert!(
-        (difference.sample.mean - 0.001).abs() < 1e-4,
+        (difference.sample.mean - 0.002).abs() < 1e-4,
         "of IHT alone"
+    );
+}
+
+#[test]
+fn runs_that_share_a_partner_are_no_seeds_of_their_own() {
+    let folder = study();
+    let found = read(&[folder.path()]);
+    let Grouped { groups, notes } = compared(&found, &["method"], "method=dense");
+    let iht = &groups[1];
+    assert_eq!((iht.runs.len(), iht.seeds, iht.difference), (6, 3, None));
+    let said = notes.join("\n");
+    assert!(
+        said.contains("iht: several of its runs have the same partner"),
+        "{said}"
+    );
+    assert!(!said.contains("no run"), "{said}");
+    let Grouped { notes, .. } = compared(&found, &["method"], "method=rigl");
+    assert_eq!(
+        notes.last().unwrap(),
+        "no run is rigl, so there is nothing to compare with; choose a baseline with --baseline"
     );
 }
 

@@ -27,6 +27,7 @@ mod timeline;
 mod well_formed;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub use error::ReportError;
@@ -34,6 +35,7 @@ use figure::Member;
 use page::Figures;
 use plots::{Canvas, ink};
 use run::Run;
+use skinny::network::write_atomically;
 
 /// What [`write_report`] wrote.
 #[derive(Debug)]
@@ -219,16 +221,9 @@ pub fn write_drawings(
 
 /// Writes a file such that it is there as a whole or not at all.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".unfinished");
-    let written = fs::write(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, path));
-    written.map_err(|source| {
-        // What was written of it is of no use; that it cannot be removed says nothing new.
-        let _ = fs::remove_file(&unfinished);
-        ReportError::Write {
-            path: path.to_path_buf(),
-            source,
-        }
+    write_atomically(path, |out| out.write_all(bytes)).map_err(|source| ReportError::Write {
+        path: path.to_path_buf(),
+        source,
     })
 }
 

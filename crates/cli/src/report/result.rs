@@ -109,11 +109,16 @@ pub fn against_dense(run: &Run) -> String {
             number::count,
         ));
     }
-    let dense_bytes = twin(run)
-        .and_then(|twin| twin.bytes)
-        .or(summary.dense_bytes);
-    if let (Some(dense), Some(packed)) = (dense_bytes, summary.packed_bytes) {
-        rows.push(Row::smaller("file", dense, packed, number::bytes));
+    let dense_bytes = (twin(run).and_then(|twin| twin.bytes)).or(summary.dense_bytes);
+    match (dense_bytes, summary.packed_bytes) {
+        (Some(dense), Some(packed)) if skinny => {
+            let row = Row::smaller("file", dense, packed, number::bytes);
+            let dense = format!("{} as f32", row.dense);
+            rows.push(Row { dense, ..row });
+        }
+        // The one column is of this network.
+        (_, Some(packed)) => rows.push(Row::smaller("file", packed, packed, number::bytes)),
+        _ => {}
     }
     let mut html =
         "<table class=\"versus\"><thead><tr><td></td><th scope=\"col\">dense</th>".to_string();

@@ -74,7 +74,7 @@ fn a_finished_run_has_every_section() {
         .chain(fs::read_dir(folder.path().join("plots")).unwrap());
     assert!(
         left.flatten()
-            .all(|entry| !entry.file_name().to_string_lossy().ends_with(".unfinished"))
+            .all(|entry| !entry.file_name().to_string_lossy().ends_with(".tmp"))
     );
 }
 

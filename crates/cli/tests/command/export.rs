@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use skinny::network::Tensors;
+
 use crate::support::Place;
 
 #[test]
@@ -144,4 +146,48 @@ fn bad_files_and_endings_are_refused() {
     )
     .unwrap();
     run(&["inspect", "weights.skinny"]).refused(3, &["not a .skinny file", "export"]);
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused_by_name() {
+    let place = Place::new();
+    place.train("run", &["--set", "train.epochs=2"]).good();
+    let path = place.path("run/weights/last.safetensors");
+    let mut tensors = Tensors::load(&path).unwrap();
+    tensors.get_mut("fc2.bias").unwrap().data[3] = f32::NAN;
+    tensors.save(&path).unwrap();
+    let words = ["`fc2.bias`", "NaN"];
+    let told = place.run(&["export", "run", "--to", "nan.skinny"]);
+    told.refused(3, &["run: ", words[0], words[1]]);
+    assert!(!place.path("nan.skinny").exists());
+    place.run(&["eval", "run"]).refused(3, &words);
+}
+
+/// `w * mask` in other programs leaves −0.0 where a negative weight is dropped.
+#[test]
+fn weights_that_were_pruned_elsewhere_are_packed_sparse() {
+    let place = Place::new();
+    place.train("run", &["--set", "train.epochs=3"]).good();
+    let mut tensors = Tensors::load(&place.path("run/weights/last.safetensors")).unwrap();
+    let mut sizes = Vec::new();
+    for zero in [0.0, -0.0] {
+        for name in ["conv1.weight", "fc1.weight", "fc2.weight"] {
+            let values = tensors.get_mut(name).unwrap().data.iter_mut();
+            values
+                .filter(|value| **value == 0.0)
+                .for_each(|value| *value = zero);
+        }
+        tensors.save(&place.path("pruned.safetensors")).unwrap();
+        let export = [
+            "export",
+            "pruned.safetensors",
+            "--recipe",
+            "small.toml",
+            "--to",
+            "a.skinny",
+        ];
+        place.run(&export).good();
+        sizes.push(fs::metadata(place.path("a.skinny")).unwrap().len());
+    }
+    assert_eq!(sizes[0], sizes[1]);
 }

@@ -152,6 +152,10 @@ fn settings_that_cannot_work_are_refused_by_name() {
             "data.augment=['shift:much']",
             &["`data.augment`", "shift:much", "mirror"],
         ),
+        (
+            "data.path='elsewhere'",
+            &["`data.path`", "folder", "--data DIR"],
+        ),
         ("network.name=lenet5", &["`network`", "either"]),
         ("network.classes=0", &["fc2", "`out`"]),
         ("network.file=nowhere.toml", &["nowhere.toml"]),
@@ -160,6 +164,29 @@ fn settings_that_cannot_work_are_refused_by_name() {
     }
     let held_out = with(&place, &["data.validation=480"]);
     held_out.refused(3, &["data.validation", "choose 1 to 479"]);
+}
+
+#[test]
+fn flags_and_variables_that_would_do_nothing_are_refused() {
+    let place = Place::new();
+    let mut command = place.command(&["env"]);
+    command.env("SKINNY_INSTRUCTION_SET", "AVX2");
+    let words = ["SKINNY_INSTRUCTION_SET=AVX2", "baseline or avx2"];
+    place.finish(command).refused(2, &words);
+    let mut command = place.command(&["env"]);
+    command.env("SKINNY_INSTRUCTION_SET", "baseline");
+    assert!(place.finish(command).good().out.contains("baseline"));
+    // The folder that is given is the only place.
+    let there = place.run(&["data", "info", "mnist"]).good();
+    assert!(there.out.contains("480 pictures"), "{}", there.out);
+    let elsewhere = ["data", "info", "mnist", "--data", "elsewhere"];
+    place.run(&elsewhere).refused(3, &["elsewhere/mnist"]);
+    let verify = ["data", "verify", "mnist", "--data", "elsewhere"];
+    place.run(&verify).refused(3, &["elsewhere"]);
+    fs::create_dir(place.path("pictures")).unwrap();
+    let shape = ["data", "info", "pictures", "--shape", "3x99999x99999"];
+    let words = ["3x99999x99999", "values a picture"];
+    place.run(&shape).refused(2, &words);
 }
 
 #[test]

@@ -92,6 +92,34 @@ fn runs_are_compared_with_their_dense_twins() {
 }
 
 #[test]
+fn a_thin_network_is_set_beside_the_whole_one() {
+    let place = Place::new();
+    let thin = ["--set", "sparsity={method=\"small_dense\", density=0.3}"];
+    // The cells of the row of non-zeros, without thousands separators.
+    let row = |out: &str, more: &[&str]| -> Vec<String> {
+        let told = place.train(out, &[&thin, more].concat()).good().out;
+        let line = told.lines().find(|line| line.starts_with("non-zeros"));
+        let cells = line.unwrap().split_whitespace().skip(1);
+        cells.map(|cell| cell.replace(',', "")).collect()
+    };
+    let nonzeros = |run: &str| -> u64 {
+        let text = fs::read(place.path(run).join("summary.json")).unwrap();
+        let summary: Value = serde_json::from_slice(&text).unwrap();
+        summary["nonzeros"].as_u64().unwrap()
+    };
+    let alone = row("alone/thin", &[]);
+    let beside = row("runs/thin", &["--with-dense"]);
+    let (whole, kept) = (nonzeros("runs/thin-dense"), nonzeros("runs/thin"));
+    assert!(10 * kept < 4 * whole, "{kept} {whole}");
+    assert_eq!(alone, ["–".to_string(), kept.to_string()]);
+    let share = format!("({:.1}", 100.0 * kept as f64 / whole as f64);
+    assert_eq!(
+        beside,
+        [&whole.to_string(), &kept.to_string(), &share, "%)"]
+    );
+}
+
+#[test]
 fn sensitivity_is_measured_on_held_out_pictures_and_makes_a_recipe() {
     let place = Place::new();
     place

@@ -151,6 +151,45 @@ fn shards_share_the_runs() {
     let states: Vec<Value> = list.objects();
     assert_eq!(states.len(), 12);
     assert!(states.iter().all(|run| run["state"] == "finished"));
+    // A part of an array that is handed in again does what it would have done.
+    let mut command = place.command(&["sweep", "sweep.toml", "--list", "--shards", "3", "--json"]);
+    for (name, value) in [("ID", "2"), ("MIN", "2"), ("COUNT", "1")] {
+        command.env(format!("SLURM_ARRAY_TASK_{name}"), value);
+    }
+    let shard = ["sweep", "sweep.toml", "--list", "--shard", "2/3", "--json"];
+    let again = place.finish(command).good();
+    assert_eq!(again.out, place.run(&shard).good().out);
+}
+
+#[test]
+fn what_lies_in_the_folders_of_a_sweep_is_called_what_it_is() {
+    let place = Place::new();
+    place.write(
+        "sweep.toml",
+        "name = \"two\"\nrecipe = \"small.toml\"\nseeds = \"0..1\"\nset = { train.epochs = 2 }\n",
+    );
+    let states = |text: &str| -> Vec<String> {
+        place.write("now.toml", text);
+        let told = place.run(&["--json", "sweep", "now.toml", "--out", "runs", "--list"]);
+        let text = |run: &Value| run["state"].as_str().unwrap().to_string();
+        told.good().objects().iter().map(text).collect()
+    };
+    let sweep = fs::read_to_string(place.path("sweep.toml")).unwrap();
+    assert_eq!(states(&sweep), ["to do", "to do"]);
+    let start = ["sweep", "sweep.toml", "--out", "runs", "--shard", "0/2"];
+    place.run(&start).good();
+    assert_eq!(states(&sweep), ["finished", "to do"]);
+    let other = sweep.replace("epochs = 2", "epochs = 3");
+    assert_eq!(states(&other), ["of other settings", "to do"]);
+    let told = place.run(&["sweep", "now.toml", "--out", "runs", "--shard", "0/2"]);
+    told.refused(2, &["1 of 1 runs failed"]);
+    // Nobody would look for runs in the folder of one.
+    let run = &runs(&place, "runs")[0];
+    let inside = format!("runs/{run}");
+    let told = place.run(&["sweep", "sweep.toml", "--out", &inside]);
+    told.refused(2, &[run, "folder of a run", "--out"]);
+    let told = place.train(&inside, &["--seeds", "0..1"]);
+    told.refused(2, &[run, "folder of a run", "--out"]);
 }
 
 #[test]

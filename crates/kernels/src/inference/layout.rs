@@ -46,9 +46,9 @@ impl Plane {
         }
     }
 
-    /// Values of the whole image in this layout.
+    /// Values of the whole image in this layout; `usize::MAX` if there is no such number.
     pub fn len(&self) -> usize {
-        self.shape[0] * self.stride
+        self.shape[0].saturating_mul(self.stride)
     }
 
     /// Whether it has no values.

@@ -29,9 +29,9 @@ pub struct Pool {
 
 impl Pool {
     /// Values that [`Self::run`] needs as scratch, all of them [`Self::empty`] at first: the rows of the output with the
-    /// padded columns of the input.
+    /// padded columns of the input; `usize::MAX` if there is no such number.
     pub fn scratch_len(&self, from: &Plane, to: &Plane) -> usize {
-        to.shape[1] * self.padded(from, to)
+        to.shape[1].saturating_mul(self.padded(from, to))
     }
 
     /// What stands for padding.
@@ -97,10 +97,11 @@ impl Pool {
 
     /// Values of a row of scratch: what whole vectors of windows read, and a row of the input behind its padding.
     fn padded(&self, from: &Plane, to: &Plane) -> usize {
-        let windows = to.pitch * self.stride[1] + self.kernel[1];
+        let windows = (to.pitch.saturating_mul(self.stride[1])).saturating_add(self.kernel[1]);
         windows
-            .max(self.padding[1] + from.pitch)
-            .next_multiple_of(LINE)
+            .max(self.padding[1].saturating_add(from.pitch))
+            .checked_next_multiple_of(LINE)
+            .unwrap_or(usize::MAX)
     }
 
     /// The part of window number `at` along an axis of `extent` values that lies in the input.

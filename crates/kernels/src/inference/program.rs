@@ -511,8 +511,10 @@ impl Program {
     }
 
     /// Bytes of the buffers of one thread.
-    pub fn workspace_bytes(&self) -> usize {
-        4 * (self.memory + self.scratch)
+    pub fn workspace_bytes(&self) -> u64 {
+        (self.memory as u64)
+            .saturating_add(self.scratch as u64)
+            .saturating_mul(4)
     }
 
     /// Buffers for as many threads.

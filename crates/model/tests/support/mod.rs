@@ -18,7 +18,7 @@ pub fn numbers(seed: u64) -> impl FnMut() -> f64 {
 }
 
 /// Random weights, of which `density(name, row, column)` says how likely each is kept; among the kept ones are zeros of both signs.
-/// Without masks there are no kept +0.0, which only a mask can tell.
+/// Without masks there are no kept zeros, which only a mask can tell.
 pub fn random(
     network: Network,
     seed: u64,
@@ -38,7 +38,7 @@ pub fn random(
         for index in mask.iter() {
             tensor.data[index] = match unit() {
                 p if p < 0.02 && with_masks && thresholded => 0.0,
-                p if p < 0.04 && thresholded => -0.0,
+                p if p < 0.04 && with_masks && thresholded => -0.0,
                 _ => ((unit() + unit() + unit() - 1.4) * 0.05) as f32,
             };
         }

@@ -220,6 +220,12 @@ impl Recipe {
                 "use letters, digits, `-`, `_` and `.`; the run folder is called after it",
             );
         }
+        if self.data.path.is_some() && self.data.name != "folder" {
+            return refuse(
+                "data.path",
+                "is for pictures of your own, `name = \"folder\"`; say where a published set lies with --data DIR or SKINNY_DATA",
+            );
+        }
         if self.network.name.is_some() == self.network.file.is_some() {
             return refuse(
                 "network",
@@ -256,13 +262,14 @@ mod tests {
 
     #[test]
     fn own_pictures_are_known_by_their_place_and_others_by_their_name() {
-        let recipe = |name: &str, path: &str| {
+        let of = |data: &str| {
             let text = format!(
-                "name = 'a'\ndata = {{ name = '{name}', path = '{path}' }}\nnetwork = {{ name = 'lenet5' }}\ntrain = {{}}\nsparsity = {{}}"
+                "name = 'a'\ndata = {{ {data} }}\nnetwork = {{ name = 'lenet5' }}\ntrain = {{}}\nsparsity = {{}}"
             );
-            Recipe::from_toml(&text, &[]).unwrap()
+            Recipe::from_toml(&text, &[])
         };
-        let place = |path: &str| recipe("folder", path).place().unwrap();
+        let recipe = |path: &str| of(&format!("name = 'folder', path = '{path}'")).unwrap();
+        let place = |path: &str| recipe(path).place().unwrap();
         assert_eq!(place("src"), place("src/../src"));
         assert_ne!(place("src"), place("tests"));
         let here = std::env::current_dir().unwrap();
@@ -270,9 +277,10 @@ mod tests {
             place("nowhere"),
             place(here.join("nowhere").to_str().unwrap())
         );
-        assert_eq!(recipe("mnist", "src").place(), None);
+        assert_eq!(of("name = 'mnist'").unwrap().place(), None);
+        assert!(of("name = 'mnist', path = 'src'").is_err());
         let hash = |path: &str| {
-            let recipe = recipe("folder", path);
+            let recipe = recipe(path);
             recipe.settings_hash(&recipe.network().unwrap())
         };
         assert_eq!(

@@ -70,6 +70,10 @@ impl Watched {
             self.read(Section::Weights, parameter),
             self.slots(parameter),
         );
+        let average = match self.resolved.recipe.train.ema > 0.0 {
+            true => self.read(Section::Average, parameter),
+            false => Vec::new(),
+        };
         let kept = self.kept(parameter);
         let policy = self.policy;
         let before = &mut self.before[position];
@@ -97,6 +101,11 @@ impl Watched {
                             assert!(before.saved[index] == 0.0 || (0.9..1.0).contains(&part));
                         }
                     },
+                }
+                if let (false, true, Some(average)) =
+                    (before.kept[index], kept[index], average.get(index))
+                {
+                    assert_eq!(average.to_bits(), weight.to_bits());
                 }
                 for (slot, was) in slots.iter().zip(&before.slots) {
                     let zeroed = all_start_anew
@@ -340,6 +349,30 @@ fn what_is_dropped_is_zero_and_slots_follow_every_policy() {
 }
 
 #[test]
+fn a_dense_network_before_its_first_threshold_is_not_the_best_of_dsd() {
+    let place = Place::new();
+    let best = |sparsity: &str| -> Vec<usize> {
+        let recipe = place.recipe("plain", SGD, sparsity);
+        let resolved = Resolved::new(recipe, 384).unwrap();
+        let steps = 0..resolved.total_steps();
+        steps.filter(|step| resolved.may_be_best(*step)).collect()
+    };
+    let dsd = best("method = 'dsd', density = 0.5, warmup = '8it', sparse = '8it'");
+    assert_eq!(dsd, (16..32).collect::<Vec<_>>());
+    let iht = best(
+        "method = 'iht', density = 0.5, warmup = '8it', sparse = '4it', dense = '4it', final = '8it'",
+    );
+    assert_eq!(
+        iht,
+        [(8..12), (16..20), (24..32)]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(best("method = 'dense'").len(), 32);
+}
+
+#[test]
 fn regrowth_lets_every_slot_start_anew_if_it_is_asked_to() {
     for (network, train) in [("normed", SGD), ("normed", ADAMW)] {
         let sparsity = "method = 'rigl', density = 0.2, regrow_every = '4it', slots_at_reactivation = 'zero_all'";
@@ -382,7 +415,7 @@ fn a_penalty_draws_weights_to_zero_until_the_threshold() {
         (dropped.sum::<f64>().sqrt(), summary.nonzeros)
     };
     let (plain, kept) = norms("method = 'one_shot', density = 0.1", "plain");
-    let (drawn, as_many) = norms("method = 'l1', density = 0.1, l1 = 0.05", "drawn");
+    let (drawn, as_many) = norms("method = 'l1', density = 0.1, l1 = 0.005", "drawn");
     assert_eq!(kept, as_many);
     assert!(drawn < 0.85 * plain, "{drawn} {plain}");
     let (weak, _) = norms("method = 'l1', density = 0.1, l1 = 1e-12", "weak");

@@ -16,9 +16,10 @@ use skinny::train::{JobOptions, RecipeError, Resolved, Sweep, SweepRun, TrainErr
 
 use crate::arguments::{Shard, SweepArguments};
 use crate::commands::env::{default_threads, environment, threads};
-use crate::commands::finish::{FAILURE, Finished, finish};
+use crate::commands::finish::{FAILURE, Finished, State, finish};
 use crate::commands::plan::training_images;
 use crate::commands::train::{quoted, stop_flag};
+use crate::compare::runs::refuse_run;
 use crate::failure::Failure;
 use crate::output::{Output, note, percent, table, thousands};
 
@@ -35,6 +36,7 @@ pub fn sweep(arguments: &SweepArguments, output: Output) -> Result<(), Failure> 
         Some(out) => out.clone(),
         None => Path::new("runs").join(&sweep.name),
     };
+    refuse_run(&out)?;
     if arguments.list {
         return list(&runs, &out, output);
     }
@@ -94,7 +96,7 @@ pub fn sweep(arguments: &SweepArguments, output: Output) -> Result<(), Failure> 
         None => Ok(()),
         Some(first) => Err(Failure {
             message: format!(
-                "{} of {} runs failed, they are listed above; the others are finished",
+                "{} of {} runs failed, they are listed above",
                 failed.len(),
                 runs.len()
             ),
@@ -162,6 +164,8 @@ fn shard(
             .transpose()
     };
     let slurm = match number("SLURM_ARRAY_TASK_ID")? {
+        // A part of an array that is handed in again says nothing of the whole, which --shards does.
+        Some(id) if arguments.shards.is_some() => Some(id),
         Some(id) => {
             let least = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0);
             let step = number("SLURM_ARRAY_TASK_STEP")?.unwrap_or(1).max(1);
@@ -260,11 +264,12 @@ fn list(runs: &[&SweepRun], out: &Path, output: Output) -> Result<(), Failure> {
     let mut rows = vec![["run", "state"].map(String::from).to_vec()];
     for run in runs {
         let path = out.join(&run.id);
-        let state = match path {
-            ref path if path.join(SUMMARY).exists() => "finished",
-            ref path if path.join(FAILURE).exists() => "failed",
-            ref path if path.join("recipe.toml").exists() => "begun",
-            _ => "to do",
+        let state = match State::of(&run.recipe, &path)? {
+            State::ToDo => "to do",
+            State::Begun => "begun",
+            State::Finished(_) => "finished",
+            State::Failed => "failed",
+            State::Other => "of other settings",
         };
         output.object(&json!({ "run": path, "state": state, "recipe": run.recipe }))?;
         rows.push(vec![run.id.clone(), state.into()]);
@@ -360,12 +365,13 @@ mod tests {
         assert_eq!(found(given, None, &slurm), Ok((1, 3)));
         assert_eq!(found(None, None, &slurm), Ok((2, 4)));
         assert_eq!(found(None, None, &every_second), Ok((3, 4)));
-        assert_eq!(found(None, Some(8), &slurm), Ok((2, 8)));
+        assert_eq!(found(None, Some(8), &slurm), Ok((7, 8)));
         assert_eq!(found(None, Some(8), &kubernetes), Ok((2, 8)));
         for (shards, variables, words) in [
             (None, &kubernetes[..], "--shards N"),
             (Some(2), &kubernetes[..], "no shard 2 of 2; give --shards"),
             (Some(2), &[][..], "--shard 0/4"),
+            (Some(7), &slurm[..], "no shard 7 of 7; number the tasks"),
             (None, &[("SLURM_ARRAY_TASK_ID", "x")][..], "is no number"),
         ] {
             let error = found(None, shards, variables).unwrap_err();
