@@ -3,6 +3,7 @@
 use super::layout::{LINE, Plane};
 use super::vector::InferenceVector;
 use crate::vector::Eight;
+#[cfg(target_arch = "x86_64")]
 use crate::{InstructionSet, instruction_set};
 
 /// Which value of a window is kept.

@@ -293,15 +293,18 @@ fn a_small_file_that_asks_for_much_memory_is_refused() {
             "name = \"huge\"\ninput = [1, 65536, 1]\n[[layers]]\nname = \"one\"\n{layers}\n[[layers]]\nname = \"all\"\ntype = \"globalpool\"\n"
         );
         let network = Network::from_toml(&text).expect("the network is right");
+        if network.graph().is_err() {
+            // An activation that no address reaches.
+            assert!(usize::BITS < 64, "{layers}");
+            continue;
+        }
         let tensors = weights(&network, 1.0, 1);
         let options = Options::default();
         let refused = Model::new(&network, &tensors, Preprocess::default(), &options);
-        // Where addresses have 32 bits, the network itself may be too large.
-        let named = matches!(
-            refused,
-            Err(RuntimeError::Memory { .. } | RuntimeError::Network(_))
+        assert!(
+            matches!(refused, Err(RuntimeError::Memory { .. })),
+            "{layers}"
         );
-        assert!(named, "{layers}");
     }
 }
 
