@@ -94,9 +94,10 @@ impl Recipe {
             path: path.to_path_buf(),
             error: Box::new(error),
         })?;
-        // The network's files are looked for beside the recipe that names them.
+        // Files and pictures are looked for beside the recipe that names them.
         let NetworkSettings { file, weights, .. } = &mut recipe.network;
-        for file in [file, weights].into_iter().flatten() {
+        let pictures = &mut recipe.data.path;
+        for file in [file, weights, pictures].into_iter().flatten() {
             if let Some(folder) = path.parent()
                 && folder.join(&*file).exists()
             {
