@@ -259,7 +259,27 @@ pub(crate) fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+
+    #[test]
+    fn pictures_are_looked_for_beside_the_recipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        std::fs::create_dir(place("pictures")).unwrap();
+        for (path, found) in [
+            ("pictures", place("pictures")),
+            ("src", PathBuf::from("src")),
+        ] {
+            let text = format!(
+                "name = 'a'\ndata = {{ name = 'folder', path = '{path}' }}\nnetwork = {{ name = 'lenet5' }}\ntrain = {{}}\nsparsity = {{}}"
+            );
+            std::fs::write(place("recipe.toml"), text).unwrap();
+            let recipe = Recipe::load(place("recipe.toml").to_str().unwrap(), &[]).unwrap();
+            assert_eq!(recipe.data.path, Some(found));
+        }
+    }
 
     #[test]
     fn own_pictures_are_known_by_their_place_and_others_by_their_name() {
