@@ -142,6 +142,7 @@ pub fn group(
         alone.extend(own_alone);
         groups.push(group);
     }
+    let ambiguous = || (0..runs.len()).any(|index| matches!(partners.of(index), Partner::Several));
     groups.sort_by(|a, b| {
         (b.is_baseline.cmp(&a.is_baseline)).then_with(|| by_values(&a.values, &b.values))
     });
@@ -163,9 +164,14 @@ pub fn group(
             "no run is {}, so there is nothing to compare with; choose a baseline with --baseline",
             baseline.name()
         ));
+    } else if ambiguous() {
+        notes.push(format!(
+            "every seed has several partners with {}; add to --by or to --baseline what tells them apart",
+            baseline.name()
+        ));
     } else if !alone.is_empty() {
         notes.push(format!(
-            "no run has one partner of the same seed, data, network and training with {}; choose a baseline with --baseline",
+            "no run has a partner of the same seed, data, network and training with {}; choose a baseline with --baseline",
             baseline.name()
         ));
     }
@@ -202,11 +208,17 @@ fn one(
     let mut taken = BTreeSet::new();
     let mut shared = false;
     for &index in &members {
-        let partner = partners.of(index);
-        shared |= partner.is_some_and(|other| !taken.insert(other));
-        match partner.and_then(|other| metric.of(&runs[other])) {
+        let other = match partners.of(index) {
+            Partner::One(other) => other,
+            Partner::None if !partners.baseline.has(of(&index)) => {
+                alone += 1;
+                continue;
+            }
+            Partner::None | Partner::Several => continue,
+        };
+        shared |= !taken.insert(other);
+        match metric.of(&runs[other]) {
             Some(error) => pairs.push((metric.of(of(&index)).unwrap_or(f64::NAN), error)),
-            None if partners.baseline.has(of(&index)) => {}
             None => alone += 1,
         }
     }
@@ -297,6 +309,16 @@ fn differing(runs: &[&Run]) -> Vec<String> {
         .collect()
 }
 
+/// The run of the baseline that a run is compared with.
+enum Partner {
+    /// There is none.
+    None,
+    /// This one.
+    One(usize),
+    /// Nothing tells which.
+    Several,
+}
+
 /// Who is compared with whom.
 struct Partners<'a> {
     runs: &'a [Run],
@@ -325,10 +347,10 @@ impl<'a> Partners<'a> {
 
     /// The run of the baseline with the seed and the context of this one, and with its values of the keys in which the runs of the
     /// baseline differ; none of a run of the baseline, which is no partner of its own.
-    fn of(&self, index: usize) -> Option<usize> {
+    fn of(&self, index: usize) -> Partner {
         let run = &self.runs[index];
         if self.baseline.has(run) {
-            return None;
+            return Partner::None;
         }
         let fits = |other: &usize| {
             self.baseline.has(&self.runs[*other]) && self.contexts[*other] == self.contexts[index]
@@ -347,8 +369,11 @@ impl<'a> Partners<'a> {
             other.summary.seed == run.summary.seed
                 && (distinct.iter()).all(|key| other.value(key) == run.value(key))
         });
-        let found = partners.next()?;
-        partners.next().is_none().then_some(found)
+        match (partners.next(), partners.next()) {
+            (None, _) => Partner::None,
+            (Some(found), None) => Partner::One(found),
+            (Some(_), Some(_)) => Partner::Several,
+        }
     }
 }
 

@@ -195,6 +195,15 @@ fn runs_that_share_a_partner_are_no_seeds_of_their_own() {
         "{said}"
     );
     assert!(!said.contains("no run"), "{said}");
+    // Seen from dense, every seed has two runs of IHT.
+    let Grouped { notes, .. } = compared(&found, &["method"], "method=iht");
+    let said = notes.join("\n");
+    assert!(
+        said.contains("every seed has several partners with iht"),
+        "{said}"
+    );
+    let Grouped { notes, .. } = compared(&found, &["method", "density"], "method=iht,density=0.1");
+    assert!(notes.is_empty(), "{notes:?}");
     let Grouped { notes, .. } = compared(&found, &["method"], "method=rigl");
     assert_eq!(
         notes.last().unwrap(),
