@@ -183,8 +183,13 @@ fn what_lies_in_the_folders_of_a_sweep_is_called_what_it_is() {
     assert_eq!(states(&other), ["of other settings", "to do"]);
     let told = place.run(&["sweep", "now.toml", "--out", "runs", "--shard", "0/2"]);
     told.refused(2, &["1 of 1 runs failed"]);
-    // Nobody would look for runs in the folder of one.
     let run = &runs(&place, "runs")[0];
+    let summary = place.path("runs").join(run).join("summary.json");
+    let whole = fs::read(&summary).unwrap();
+    fs::write(&summary, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(states(&sweep), ["unreadable", "to do"]);
+    fs::write(&summary, whole).unwrap();
+    // Nobody would look for runs in the folder of one.
     let inside = format!("runs/{run}");
     let told = place.run(&["sweep", "sweep.toml", "--out", &inside]);
     told.refused(2, &[run, "folder of a run", "--out"]);

@@ -293,9 +293,8 @@ fn a_small_file_that_asks_for_much_memory_is_refused() {
             "name = \"huge\"\ninput = [1, 65536, 1]\n[[layers]]\nname = \"one\"\n{layers}\n[[layers]]\nname = \"all\"\ntype = \"globalpool\"\n"
         );
         let network = Network::from_toml(&text).expect("the network is right");
-        if network.graph().is_err() {
-            // An activation that no address reaches.
-            assert!(usize::BITS < 64, "{layers}");
+        // No address reaches such an activation.
+        if cfg!(target_pointer_width = "32") && network.graph().is_err() {
             continue;
         }
         let tensors = weights(&network, 1.0, 1);

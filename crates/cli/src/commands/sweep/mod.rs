@@ -264,12 +264,16 @@ fn list(runs: &[&SweepRun], out: &Path, output: Output) -> Result<(), Failure> {
     let mut rows = vec![["run", "state"].map(String::from).to_vec()];
     for run in runs {
         let path = out.join(&run.id);
-        let state = match State::of(&run.recipe, &path)? {
-            State::ToDo => "to do",
-            State::Begun => "begun",
-            State::Finished(_) => "finished",
-            State::Failed => "failed",
-            State::Other => "of other settings",
+        let state = match State::of(&run.recipe, &path) {
+            Ok(State::ToDo) => "to do",
+            Ok(State::Begun) => "begun",
+            Ok(State::Finished(_)) => "finished",
+            Ok(State::Failed) => "failed",
+            Ok(State::Other) => "of other settings",
+            Err(failure) => {
+                note!("{}: {}", run.id, failure.message);
+                "unreadable"
+            }
         };
         output.object(&json!({ "run": path, "state": state, "recipe": run.recipe }))?;
         rows.push(vec![run.id.clone(), state.into()]);
