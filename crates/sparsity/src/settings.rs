@@ -371,6 +371,16 @@ mod tests {
     };
 
     #[test]
+    fn random_masks_are_of_the_seed_of_the_run_or_of_their_own() {
+        let score = |keys: &str| parse(keys).score_of(3).to_string();
+        let iht = "method = \"iht\"\ndensity = 0.1\n";
+        assert_eq!(score(iht), "magnitude");
+        assert_eq!(score(&format!("{iht}score = \"random\"")), "random:3");
+        assert_eq!(score(&format!("{iht}score = \"random:7\"")), "random:7");
+        assert_eq!(score("method = \"rigl\"\ndensity = 0.1"), "random:3");
+    }
+
+    #[test]
     fn a_recipe_as_users_write_it() {
         let settings = parse(
             r#"
