@@ -11,6 +11,7 @@ use skinny::train::{Job, JobOptions, Recipe, RunFolder, Summary, TrainError, Twi
 
 use crate::arguments::{Device, Seeds, TrainArguments};
 use crate::commands::env::{environment, threads};
+use crate::commands::finish::State;
 use crate::commands::latency::Latency;
 use crate::compare::runs::refuse_run;
 use crate::compare::statistics::Sample;
@@ -219,17 +220,13 @@ impl Session {
 
     /// The summary of a finished run of the same settings and seed.
     fn finished(&self, path: &Path, recipe: &Recipe) -> Result<Summary, Failure> {
-        let folder = RunFolder::open(path)?;
-        let (hash, place) = (resolved_hash(recipe)?, folder.recipe()?.place());
-        let same = |summary: &Summary| {
-            summary.settings_hash == hash && summary.seed == recipe.seed && place == recipe.place()
-        };
-        folder.summary()?.filter(same).ok_or_else(|| {
-            Failure::usage(format!(
+        match State::of(recipe, path)? {
+            State::Finished(summary) => Ok(*summary),
+            _ => Err(Failure::usage(format!(
                 "{} holds a finished run of other settings, which is never overwritten; choose another --out",
                 path.display()
-            ))
-        })
+            ))),
+        }
     }
 
     fn run(&self, job: Job, twin: Option<Twin>) -> Result<Summary, Failure> {
