@@ -87,6 +87,17 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// What follows the size of a network in a file that also has so many bytes, if any, of what prepares pictures.
+pub fn prepares(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(
+            ", and {} that prepare pictures, outside the network's size",
+            bytes(count)
+        ),
+    }
+}
+
 /// A fraction as percent.
 pub fn percent(fraction: f64) -> String {
     format!("{:.2} %", 100.0 * fraction)

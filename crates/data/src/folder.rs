@@ -1,14 +1,14 @@
 //! A set given as class folders of pictures: `train/<class>/*` and `val/<class>/*` or `test/<class>/*`,
 //! or class folders alone, which are divided.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use md5::{Digest, Md5};
 use skinny_network::Preprocess;
 
 use crate::files::Files;
-use crate::random::{Purpose, Random};
 use crate::{DataError, Dataset, Pixels, Split};
 
 /// Of class folders that are not divided by their owner, every so-manieth picture is for testing.
@@ -213,23 +213,18 @@ fn in_order_of(
     }
 }
 
-/// Divides every class: a fifth of its pictures, at least one of two, is for testing. The choice depends
-/// on nothing but the number of pictures, so every run tests on the same ones.
+/// Divides every class: a fifth of its pictures, at least one of two, is for testing. They are the first by a checksum
+/// of class and file name, so every run tests on the same ones, and a picture more or less moves one other at the most.
 fn divided(folder: &Path, classes: Vec<Class>) -> (Vec<Class>, Vec<Class>) {
     let (mut train, mut test) = (Vec::new(), Vec::new());
-    for (number, class) in classes.into_iter().enumerate() {
+    for class in classes {
         let count = class.files.len();
         let for_test = (count / TEST_SHARE).max(usize::from(count > 1));
-        let mut order = vec![0; count];
-        Random::new(0, Purpose::Divide, 0, number as u64).permutation(&mut order);
-        let (mut kept, mut tested) = (Vec::new(), Vec::new());
-        for (file, place) in class.files.into_iter().zip(order) {
-            if (place as usize) < for_test {
-                tested.push(file);
-            } else {
-                kept.push(file);
-            }
-        }
+        let mut tested = class.files;
+        tested.sort_by_cached_key(|file| checksum(&class.name, file));
+        let mut kept = tested.split_off(for_test);
+        tested.sort_unstable();
+        kept.sort_unstable();
         train.push(Class {
             name: class.name.clone(),
             files: kept,
@@ -247,6 +242,17 @@ fn divided(folder: &Path, classes: Vec<Class>) -> (Vec<Class>, Vec<Class>) {
         count(&test)
     );
     (train, test)
+}
+
+/// Of the name of a class and of a file in its folder.
+fn checksum(class: &OsStr, file: &Path) -> [u8; 16] {
+    let name = file.file_name().unwrap_or_default();
+    Md5::new()
+        .chain_update(class.as_encoded_bytes())
+        .chain_update(b"/")
+        .chain_update(name.as_encoded_bytes())
+        .finalize()
+        .into()
 }
 
 fn dataset(
@@ -401,6 +407,24 @@ mod tests {
             assert_eq!(all.len(), 24);
             assert_eq!(values(&load(folder.path()).unwrap().test), test);
         }
+    }
+
+    #[test]
+    fn a_new_picture_or_class_moves_hardly_any_other_to_the_test_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        draw(root, "b", 0..50);
+        draw(root, "c", 100..150);
+        let tested = || -> BTreeSet<u8> {
+            let test = load(root).unwrap().test;
+            values(&test).into_iter().map(|(_, value)| value).collect()
+        };
+        let before = tested();
+        assert_eq!(before.len(), 20);
+        draw(root, "a", 200..201);
+        assert_eq!(tested(), before);
+        draw(root, "b", 50..51);
+        assert!(tested().difference(&before).count() <= 1);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub enum RuntimeError {
     },
     /// The network needs more memory than it may.
     #[error(
-        "{name} needs {needed} bytes of memory to run and may use {most}; use fewer threads, or raise Options::memory if the file is to be trusted"
+        "{name} needs {needed} bytes of memory to run and may use {most}; use fewer threads, or if the file is to be trusted a larger Options::memory of this library"
     )]
     Memory {
         /// Name of the network.

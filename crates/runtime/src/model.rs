@@ -11,7 +11,7 @@ use crate::choose;
 use crate::error::RuntimeError;
 use crate::fold::{Layer, Work, fold};
 use crate::measure::Measured;
-use crate::plan::{Chooser, ConvProblem, LinearProblem, Plan, plan};
+use crate::plan::{Chooser, ConvProblem, LinearProblem, Plan, plan, rearranged_bytes};
 use crate::tune::Tuned;
 
 /// How a model is made ready.
@@ -92,7 +92,7 @@ fn packed_bytes(layer: &Layer<'_>) -> u64 {
     const ROW: u64 = 32;
     const COLUMN: u64 = 24;
     /// Values of a group of columns.
-    const GROUPED: usize = 16;
+    const GROUPED: u64 = 16;
     match &layer.work {
         Work::Conv { weights, conv } => {
             let (rows, groups) = (weights.bias.len() as u64, conv.groups as u64);
@@ -103,9 +103,9 @@ fn packed_bytes(layer: &Layer<'_>) -> u64 {
         }
         Work::Linear { weights } => {
             // Values, and columns of two bytes, of whole groups; and where each row starts.
-            let rows = weights.bias.len();
-            let columns = (weights.values.len() / rows.max(1)).next_multiple_of(GROUPED);
-            (6 * rows * columns + 8 * rows) as u64
+            let rows = weights.bias.len() as u64;
+            let columns = (weights.values.len() as u64 / rows.max(1)).next_multiple_of(GROUPED);
+            6 * rows * columns + 8 * rows
         }
         _ => 0,
     }
@@ -172,6 +172,9 @@ impl Model {
         let count = threads.count();
         // Before weights are packed.
         bounded(layers.iter().map(packed_bytes).sum())?;
+        for layer in &layers {
+            bounded(rearranged_bytes(layer).saturating_mul(count as u64))?;
+        }
         let shapes = layers.iter().map(|layer| layer.output_shape);
         for shape in shapes.chain([graph.input]) {
             bounded(4 * shape.iter().product::<usize>() as u64 * count as u64)?;

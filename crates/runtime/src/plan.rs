@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use skinny_kernels::inference::{
-    BAND, Chain, Choice, Convolution, GROUP, Input, Linear, Normalization, Plane, Pool, PoolKind,
-    Precision, Program, Region, Step, Storage, Weights, Window,
+    BAND, Chain, Choice, Convolution, GROUP, Input, Linear, Lines, Normalization, Plane, Pool,
+    PoolKind, Precision, Program, Region, Step, Storage, Weights, Window,
 };
 use skinny_kernels::{InstructionSet, instruction_set};
 use skinny_network::Operation;
@@ -576,6 +576,16 @@ fn region(value: Value, starts: &[usize]) -> Region {
 fn range(value: Value, starts: &[usize]) -> std::ops::Range<usize> {
     let start = starts[value.buffer];
     start..start + value.form.length()
+}
+
+/// The least bytes that rearranging the input of a layer takes.
+pub(crate) fn rearranged_bytes(layer: &Layer) -> u64 {
+    match &layer.work {
+        Work::Conv { .. } if !window(layer).is_pointwise() => {
+            Lines::channel_bytes(window(layer), lanes())
+        }
+        _ => 0,
+    }
 }
 
 /// The sizes of a convolution layer.

@@ -79,6 +79,18 @@ pub enum RecipeError {
         /// What is wrong with its value, and what would be right.
         reason: String,
     },
+    /// More flips than their records have room for.
+    #[error(
+        "`sparsity`: has {flips} flips of {layers} layers, and a checkpoint holds the records of at most {most} together; flip less often"
+    )]
+    TooManyRecords {
+        /// Flips of the plan.
+        flips: usize,
+        /// Layers that flip.
+        layers: usize,
+        /// Flips times layers at the most.
+        most: usize,
+    },
     /// A `--set` that is not `key=value`.
     #[error("`{setting}` is not a setting; write key=value, for example --set train.epochs=3")]
     Setting {
@@ -122,6 +134,20 @@ pub enum TrainError {
         expected: String,
         /// Its outputs.
         outputs: usize,
+    },
+    /// The classes of the data are not those that the network was trained on.
+    #[error(
+        "class {class} of the data set \"{data}\" is {found}, the network was trained with {expected} there; name the set that it was trained on, or give the class folders their old names"
+    )]
+    Classes {
+        /// The set.
+        data: String,
+        /// The number of the first class that differs, from 0.
+        class: usize,
+        /// Its name in the set, quoted.
+        found: String,
+        /// Its name in the network, quoted.
+        expected: String,
     },
     /// Loss, gradient or weights are not finite any more.
     #[error("training diverged at step {step}: {what} is {value}; the last good state is in {}; lower train.lr, or set train.clip_norm=1", .checkpoint.display())]
@@ -200,7 +226,10 @@ impl TrainError {
     /// The exit code of the command line: 2 usage or recipe, 3 data, 4 diverged, 5 resumable.
     pub fn exit_code(&self) -> u8 {
         match self {
-            TrainError::Recipe(_) | TrainError::Mismatch { .. } | TrainError::Folder { .. } => 2,
+            TrainError::Recipe(_)
+            | TrainError::Mismatch { .. }
+            | TrainError::Classes { .. }
+            | TrainError::Folder { .. } => 2,
             TrainError::Data(_)
             | TrainError::Read { .. }
             | TrainError::Weights(_)

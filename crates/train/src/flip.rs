@@ -309,14 +309,48 @@ fn infinite(step: usize, error: &dyn std::fmt::Display) -> TrainError {
     }
 }
 
-/// By how much values that were dropped at the last threshold have decayed: ∏ (1 − rate · decay).
+/// By how much values that were dropped at the last threshold have decayed: ∏ (1 − rate · decay), as far as momentum carries it.
 fn frozen_decay(resolved: &Resolved, parameter: usize, step: usize) -> f32 {
     let factors = resolved.factors[parameter];
-    let decay = resolved.recipe.train.weight_decay * f64::from(factors.decay);
+    let train = &resolved.recipe.train;
+    let decay = train.weight_decay * f64::from(factors.decay) * train.optimizer().reach();
     let segments = resolved.plan.segments();
     let index = segments.partition_point(|segment| segment.end < step);
     let start = segments.get(index).map_or(step, |segment| segment.start);
     (start..step)
-        .map(|step| 1.0 - resolved.rate(step) * f64::from(factors.lr) * decay)
+        .map(|step| (1.0 - resolved.rate(step) * f64::from(factors.lr) * decay).max(0.0))
         .product::<f64>() as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Recipe;
+
+    #[test]
+    fn frozen_values_decay_as_a_weight_without_a_gradient_does() {
+        for optimizer in ["sgd", "caffe-sgd"] {
+            let text = format!(
+                "name = 'small'\ndata.name = 'mnist'\nnetwork.name = 'lenet5'\n\
+                 train = {{ optimizer = '{optimizer}', lr = 0.05, momentum = 0.9, weight_decay = 0.01 }}\n\
+                 sparsity = {{ method = 'iht', density = 0.1, reactivated = 'saved', decay_frozen = true }}"
+            );
+            let recipe = Recipe::from_toml(&text, &[]).unwrap();
+            let resolved = Resolved::new(recipe, 12_800).unwrap();
+            let sparse = (resolved.plan.segments().iter())
+                .find(|segment| matches!(segment.phase, skinny_sparsity::Phase::Sparse { .. }))
+                .unwrap();
+            let (mut weight, mut velocity) = (1.0, 0.0);
+            for step in sparse.start..sparse.end {
+                velocity = 0.9 * velocity + 0.01 * weight;
+                weight -= resolved.rate(step) * velocity;
+            }
+            let decayed = f64::from(frozen_decay(&resolved, 0, sparse.end));
+            assert!(weight < 0.8, "{weight}");
+            assert!(
+                (decayed - weight).abs() < 0.05 * weight,
+                "{decayed} {weight}"
+            );
+        }
+    }
 }

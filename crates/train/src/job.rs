@@ -235,7 +235,10 @@ const ANY_NUMBER: usize = 1 << 20;
 pub fn refusal(recipe: Recipe) -> Option<TrainError> {
     match Resolved::new(recipe, ANY_NUMBER) {
         // With fewer pictures there may be fewer.
-        Err(TrainError::Recipe(RecipeError::Sparsity(SettingsError::TooManyFlips { .. }))) => None,
+        Err(TrainError::Recipe(
+            RecipeError::Sparsity(SettingsError::TooManyFlips { .. })
+            | RecipeError::TooManyRecords { .. },
+        )) => None,
         other => other.err(),
     }
 }

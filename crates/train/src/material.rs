@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use skinny_data::{
-    Augment, Batch, DataRoots, Dataset, LoadOptions, Loader, LoaderOptions, Pixels, Split, load,
+    Augment, DataRoots, Dataset, LoadOptions, Loader, LoaderOptions, Pixels, Split, load,
 };
 use skinny_network::{Gcn, Graph, Preprocess, shape_text};
 
@@ -66,6 +66,16 @@ impl Material {
                 outputs: graph.output[0],
             });
         }
+        let names = known.map_or(&[][..], |known| &known.labels);
+        let pairs = train.label_names.iter().zip(names);
+        if let Some((class, (found, expected))) = (pairs.enumerate()).find(|(_, (a, b))| a != b) {
+            return Err(TrainError::Classes {
+                data: settings.name.clone(),
+                class,
+                found: format!("{found:?}"),
+                expected: format!("{expected:?}"),
+            });
+        }
         let preprocess = match known {
             Some(known) => known.clone(),
             None => normalization(settings.normalize, &train)?,
@@ -94,13 +104,19 @@ impl Material {
         })
     }
 
-    /// What tells these pictures, and which of them are learned from, from others: a hash of the classes and, of files, the names, in
-    /// their order.
+    /// What tells these pictures, and which of them are learned from, from others: a hash of the classes and, of files, the names of
+    /// classes and files, in their order.
     pub(crate) fn identity(&self) -> String {
         let mut hasher = Sha256::new();
         let validation = self.validation.as_ref();
         for set in [&self.train, &self.test].into_iter().chain(validation) {
             hasher.update((set.len() as u64).to_le_bytes());
+            if let Pixels::Files(_) = &set.pixels {
+                for name in &set.label_names {
+                    hasher.update(name.as_bytes());
+                    hasher.update([0]);
+                }
+            }
             for (index, label) in set.labels.iter().enumerate() {
                 hasher.update(label.to_le_bytes());
                 if let Pixels::Files(files) = &set.pixels
@@ -123,20 +139,19 @@ impl Material {
         options
     }
 
-    /// The first batches of an order that no run reaches, as training sees them: for what is measured on a few.
+    /// The batches of an order that no run reaches, as training sees them and the same at every call: for what is measured on a few.
     ///
     /// BatchNorm's statistics must come from augmented pictures where the weights do: a network that learned from shifted
     /// pictures errs far more often with the statistics of pictures that are not.
-    pub(crate) fn measuring_batches(
-        &self,
-        recipe: &Recipe,
-        count: usize,
-    ) -> Result<Vec<Batch>, TrainError> {
+    pub(crate) fn measuring_batches(&self, recipe: &Recipe) -> Result<Loader, TrainError> {
         const EPOCH: usize = 1 << 40;
         let mut options = self.training_options(recipe);
         (options.first_epoch, options.epochs) = (EPOCH, EPOCH + 1);
-        let loader = Loader::new(Arc::clone(&self.train), &self.preprocess, options)?;
-        Ok(loader.take(count).collect::<Result<_, _>>()?)
+        Ok(Loader::new(
+            Arc::clone(&self.train),
+            &self.preprocess,
+            options,
+        )?)
     }
 }
 

@@ -56,6 +56,17 @@ impl Optimizer {
             Optimizer::Adamw { .. } => &["first_moment", "second_moment"],
         }
     }
+
+    /// How far a gradient of 1 that stays moves a weight in a step at rate 1: momentum adds up what came before. The scale of AdamW's
+    /// steps is its own, so that weight decay and penalties stand beside them.
+    pub(crate) fn reach(&self) -> f64 {
+        match self {
+            Optimizer::Sgd { momentum, .. } | Optimizer::CaffeSgd { momentum, .. } => {
+                1.0 / (1.0 - f64::from(*momentum))
+            }
+            Optimizer::Adamw { .. } => 1.0,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -67,13 +67,10 @@ impl Resolved {
         skinny_sparsity::validate(&recipe.sparsity, &plan, &layers).map_err(RecipeError::from)?;
         let records = plan.edges().len() * layers.len();
         if records > MOST_RECORDS {
-            return Err(RecipeError::Value {
-                key: "sparsity".into(),
-                reason: format!(
-                    "has {} flips of {} layers, and a checkpoint holds the records of at most {MOST_RECORDS} together; flip less often",
-                    plan.edges().len(),
-                    layers.len()
-                ),
+            return Err(RecipeError::TooManyRecords {
+                flips: plan.edges().len(),
+                layers: layers.len(),
+                most: MOST_RECORDS,
             }
             .into());
         }

@@ -228,7 +228,7 @@ impl RunFolder {
             return Err(refuse(
                 "the whitening that it names is not in the cache of this user".into(),
                 format!(
-                    "starting a run of {}/recipe.toml fits it again",
+                    "set XDG_CACHE_HOME as it was in training, or start a run of {}/recipe.toml, which fits it again",
                     self.path.display()
                 ),
             ));

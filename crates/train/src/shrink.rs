@@ -4,7 +4,6 @@
 use skinny_sparsity::Phase;
 
 use crate::engine::{Engine, Section};
-use crate::optimizer::Optimizer;
 use crate::resolved::Resolved;
 
 /// Shrinks the thresholded weights after step `step`, whose learning rate was `rate`, if it was a dense one of `l1`.
@@ -15,27 +14,27 @@ pub fn shrink(resolved: &Resolved, engine: &mut dyn Engine, step: usize, rate: f
     if resolved.plan.at(step) != Phase::Dense {
         return;
     }
-    let reach = strength * reach(&resolved.recipe.train.optimizer());
-    let mut values = Vec::new();
+    let train = &resolved.recipe.train;
+    let reach = strength * train.optimizer().reach();
+    let (mut values, mut average) = (Vec::new(), Vec::new());
     for (&index, layer) in resolved.thresholded.iter().zip(&resolved.layers) {
         if resolved.recipe.sparsity.keeps_dense(&layer.name) {
             continue;
         }
         let factor = f64::from(resolved.factors[index].lr);
         engine.read(Section::Weights, index, &mut values);
+        let before = (train.ema > 0.0).then(|| values.clone());
         soft_threshold(&mut values, (rate * factor * reach) as f32);
         engine.write(Section::Weights, index, &values);
-    }
-}
-
-/// How far a gradient of 1 that stays moves a weight in a step at rate 1: momentum adds up what came before. The scale of AdamW's
-/// steps is its own, so the penalty stands beside them, as its weight decay does.
-fn reach(optimizer: &Optimizer) -> f64 {
-    match optimizer {
-        Optimizer::Sgd { momentum, .. } | Optimizer::CaffeSgd { momentum, .. } => {
-            1.0 / (1.0 - f64::from(*momentum))
+        if let Some(before) = before {
+            // The step has put the weights into their average already, as they were before.
+            let part = (1.0 - train.ema) as f32;
+            engine.read(Section::Average, index, &mut average);
+            for ((average, before), after) in average.iter_mut().zip(before).zip(&values) {
+                *average += part * (after - before);
+            }
+            engine.write(Section::Average, index, &average);
         }
-        Optimizer::Adamw { .. } => 1.0,
     }
 }
 
@@ -54,6 +53,7 @@ fn soft_threshold(values: &mut [f32], by: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optimizer::Optimizer;
 
     /// ½(w − 1)² + λ|w| is least at 1 − λ.
     #[test]
@@ -75,7 +75,7 @@ mod tests {
                         false => velocity,
                     };
                     weight[0] -= (RATE * step) as f32;
-                    soft_threshold(&mut weight, (RATE * 0.2 * reach(&optimizer)) as f32);
+                    soft_threshold(&mut weight, (RATE * 0.2 * optimizer.reach()) as f32);
                 }
                 assert!((weight[0] - 0.8).abs() < 1e-4, "{momentum} {weight:?}");
             }

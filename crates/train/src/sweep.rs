@@ -244,7 +244,11 @@ fn flatten(
     axes: &mut Vec<(String, Vec<Value>)>,
 ) -> Result<(), RecipeError> {
     for (key, inner) in table {
-        let key = format!("{prefix}{key}");
+        // At the top a key is a path; in a table it is a name, which may have dots itself, as those of weights do.
+        let key = match prefix.is_empty() || !key.contains(['.', '"', '\'']) {
+            true => format!("{prefix}{key}"),
+            false => format!("{prefix}{}", Value::String(key.clone())),
+        };
         match inner {
             Value::Array(values) => axes.push((key, values.clone())),
             Value::Table(inner) => flatten(&format!("{key}."), inner, axes)?,
@@ -267,7 +271,7 @@ fn label(case: &Case, point: &[Setting]) -> String {
         label.push('-');
     }
     for (key, value) in point {
-        let key = key.rsplit('.').next().unwrap_or(key);
+        let key = edit::last_part(key);
         let text = match value {
             Value::String(text) => text.clone(),
             other => other.to_string(),
@@ -448,6 +452,29 @@ mod tests {
             (factors["fc1.bias"].lr, factors["fc2.bias"].lr),
             (0.5, 0.25)
         );
+    }
+
+    #[test]
+    fn a_name_in_a_table_of_the_grid_keeps_its_dots() {
+        let text = METHODS.replace(
+            "sparsity.density = [0.25, 0.1]",
+            r#"train.factors."conv1.weight".lr = [0.5, 0.25]
+               sparsity.layers."fc1.weight" = [0.5]"#,
+        );
+        let text = text.replace("set = { \"sparsity.warmup\" = \"40%\" }", "grid = {}");
+        let sweep = Sweep::from_toml(
+            &text.replace(
+                "name = \"iht\"",
+                "name = \"iht\"\nset = { \"sparsity.budget\" = \"per_layer\" }",
+            ),
+            None,
+        );
+        let sweep = sweep.unwrap();
+        let run = &sweep.runs[2];
+        assert_eq!(run.id, "iht-fc1.weight-0.5-lr-0.25-seed-0");
+        assert_eq!(run.recipe.train.factors["conv1.weight"].lr, 0.25);
+        let layers = run.recipe.sparsity.layers.as_ref().unwrap();
+        assert_eq!(layers["fc1.weight"], 0.5);
     }
 
     #[test]

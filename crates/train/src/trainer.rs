@@ -8,7 +8,6 @@ use skinny_data::{Batch, Dataset, Loader, LoaderOptions};
 use skinny_network::Tensors;
 use skinny_sparsity::Edge;
 
-use crate::TrainError;
 use crate::checkpoint::{self, Memory};
 use crate::engine::{Engine, Examples, Outcome, Section};
 use crate::flip;
@@ -17,6 +16,7 @@ use crate::progress::{Best, EpochRow, Progress};
 use crate::resolved::Resolved;
 use crate::run_folder::RunFolder;
 use crate::shrink::shrink;
+use crate::{Recipe, TrainError};
 
 /// What a run tells while it goes on.
 #[derive(Clone, Debug)]
@@ -53,8 +53,8 @@ pub struct Trainer<'a> {
     folder: &'a RunFolder,
     progress: Progress,
     memory: Vec<Memory>,
-    /// The same at every flip: what a flip costs is measured on the first of them, BatchNorm is re-estimated on all.
-    measuring: Vec<Batch>,
+    /// The first of the batches on which BatchNorm is re-estimated: what a flip costs is measured on it.
+    measuring: Batch,
     /// What a checkpoint must agree with.
     pictures: String,
 }
@@ -98,12 +98,8 @@ impl<'a> Trainer<'a> {
         progress: Progress,
         memory: Vec<Memory>,
     ) -> Result<Self, TrainError> {
-        let recipe = &resolved.recipe;
-        let count = match resolved.has_batch_norm() {
-            true => recipe.train.batchnorm_batches.max(1),
-            false => 1,
-        };
-        let measuring = material.measuring_batches(recipe, count)?;
+        let measuring = (material.measuring_batches(&resolved.recipe)?.next())
+            .expect("there are pictures to learn from")?;
         Ok(Trainer {
             resolved,
             material,
@@ -170,8 +166,9 @@ impl<'a> Trainer<'a> {
             });
             let interrupted = stop.load(Ordering::Relaxed);
             let epoch_ends = (step + 1).is_multiple_of(per_epoch);
-            let saves = epoch_ends || (step + 1).is_multiple_of(checkpoint_every) || interrupted;
-            if saves {
+            let saves =
+                (step + 1).is_multiple_of(checkpoint_every) || step + 1 == total || interrupted;
+            if saves || epoch_ends {
                 self.refuse_infinite_weights(step)?;
             }
             if epoch_ends {
@@ -180,6 +177,8 @@ impl<'a> Trainer<'a> {
             }
             if saves {
                 self.save_checkpoint()?;
+            }
+            if saves || epoch_ends {
                 self.folder.write_log(&self.progress)?;
             }
             if interrupted && step + 1 < total {
@@ -211,7 +210,7 @@ impl<'a> Trainer<'a> {
         batch: &Batch,
         observe: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), TrainError> {
-        let first = examples(&self.measuring[0]);
+        let first = examples(&self.measuring);
         let before = self.engine.evaluate(first);
         let with_gradients = flip::needs_gradients(self.resolved, edge);
         let regrows = matches!(edge, Edge::Regrow { .. });
@@ -226,9 +225,9 @@ impl<'a> Trainer<'a> {
         };
         // Regrown weights start from zero, and change the statistics no more than a step does.
         if !regrows && record.changed() {
-            self.reestimate();
+            self.reestimate()?;
         }
-        let after = self.engine.evaluate(examples(&self.measuring[0]));
+        let after = self.engine.evaluate(examples(&self.measuring));
         record.loss_before = Some(before.mean_loss());
         record.loss_after = Some(after.mean_loss());
         if let Some(warning) = record.warning(self.resolved.graph.output[0]) {
@@ -240,23 +239,20 @@ impl<'a> Trainer<'a> {
     }
 
     /// BatchNorm's statistics for the present weights and for their average, which need not be alike.
-    fn reestimate(&mut self) {
+    fn reestimate(&mut self) -> Result<(), TrainError> {
         let train = &self.resolved.recipe.train;
         if !self.resolved.has_batch_norm() || train.batchnorm_batches == 0 {
-            return;
+            return Ok(());
         }
-        self.measure_statistics();
+        let recipe = &self.resolved.recipe;
+        reestimate(self.engine, self.material, recipe)?;
         if train.ema > 0.0 {
             self.engine.swap_average();
-            self.measure_statistics();
+            let reestimated = reestimate(self.engine, self.material, recipe);
             self.engine.swap_average();
+            reestimated?;
         }
-    }
-
-    fn measure_statistics(&mut self) {
-        for (index, batch) in self.measuring.iter().enumerate() {
-            self.engine.reestimate(examples(batch), index);
-        }
+        Ok(())
     }
 
     fn end_epoch(
@@ -267,7 +263,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<(), TrainError> {
         if step + 1 == self.resolved.total_steps() {
             // Before the last evaluation and the last save, so that what is saved is what was evaluated.
-            self.reestimate();
+            self.reestimate()?;
         }
         let validation = self.validate()?;
         let phase = self.resolved.plan.at(step);
@@ -434,6 +430,19 @@ pub fn evaluate(
         sum.add(engine.evaluate(examples(&batch?)));
     }
     Ok(sum)
+}
+
+/// BatchNorm's statistics for the weights that an engine has, from as many augmented batches as the recipe says.
+pub(crate) fn reestimate(
+    engine: &mut dyn Engine,
+    material: &Material,
+    recipe: &Recipe,
+) -> Result<(), TrainError> {
+    let batches = material.measuring_batches(recipe)?;
+    for (index, batch) in batches.take(recipe.train.batchnorm_batches).enumerate() {
+        engine.reestimate(examples(&batch?), index);
+    }
+    Ok(())
 }
 
 /// All parameters of an engine by name.

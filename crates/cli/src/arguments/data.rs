@@ -49,8 +49,8 @@ pub enum DataVerb {
         /// Where the data is; else $SKINNY_DATA, else the user's cache.
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
-        /// Shape of a folder's pictures: channels, height, width.
-        #[arg(long, value_name = "CxHxW", default_value = "3x224x224")]
-        shape: String,
+        /// Shape that a folder's pictures are brought to: channels (1 or 3), height, width; 3x224x224 if not given.
+        #[arg(long, value_name = "CxHxW")]
+        shape: Option<String>,
     },
 }

@@ -60,6 +60,9 @@ pub struct PredictArguments {
     /// Which weights of the run.
     #[arg(long, value_enum, default_value_t = Which::Last)]
     pub weights: Which,
+    /// Threads to compute with [default: all cores].
+    #[arg(long)]
+    pub threads: Option<usize>,
     /// Compute the linear layers of a .skinny file with 8-bit weights and 8-bit inputs: faster, at the price of rounding.
     #[arg(long)]
     pub int8: bool,

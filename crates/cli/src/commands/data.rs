@@ -17,7 +17,7 @@ pub fn data(verb: &DataVerb, output: Output) -> Result<(), Failure> {
         DataVerb::List { data } => list(&DataRoots::new(data.as_deref()), output),
         DataVerb::Fetch { set, data, mirror } => fetch(set, data.as_deref(), mirror, output),
         DataVerb::Verify { set, data } => verify(set, &DataRoots::new(data.as_deref()), output),
-        DataVerb::Info { set, data, shape } => info(set, data.as_deref(), shape, output),
+        DataVerb::Info { set, data, shape } => info(set, data.as_deref(), shape.as_deref(), output),
     }
 }
 
@@ -200,19 +200,41 @@ fn verify(name: &str, roots: &DataRoots, output: Output) -> Result<(), Failure> 
 /// Pictures over which mean and deviation are measured at the most.
 const MEASURED: usize = 60_000;
 
-fn info(name: &str, data: Option<&Path>, shape: &str, output: Output) -> Result<(), Failure> {
+fn info(
+    name: &str,
+    data: Option<&Path>,
+    shape: Option<&str>,
+    output: Output,
+) -> Result<(), Failure> {
     let folder = Path::new(name);
+    let roots = DataRoots::new(data);
     // The data folder itself may hold a folder of a set's name.
-    let split = match catalog::find(name).is_err() && folder.is_dir() {
-        true => {
+    let split = match catalog::find(name).map(|set| &set.source) {
+        Ok(Source::Own) => {
+            return Err(Failure::usage(
+                "\"folder\" is what a recipe calls pictures of your own; name their folder itself: skinny data info PATH",
+            ));
+        }
+        Ok(_) if shape.is_some() => {
+            return Err(Failure::usage(format!(
+                "--shape is for folders of pictures; those of {name} have a shape, leave it out"
+            )));
+        }
+        Ok(_) => load(name, &roots, &LoadOptions::default())?,
+        Err(_) if folder.is_dir() => {
             let options = LoadOptions {
                 path: Some(folder.to_path_buf()),
-                shape: Some(parse_shape(shape)?),
+                shape: Some(parse_shape(shape.unwrap_or("3x224x224"))?),
                 ..LoadOptions::default()
             };
-            load("folder", &DataRoots::new(data), &options)?
+            load("folder", &roots, &options)?
         }
-        false => load(name, &DataRoots::new(data), &LoadOptions::default())?,
+        Err(unknown) => {
+            return Err(Failure::data(format!(
+                "{unknown}; there is no folder of pictures {} either",
+                folder.display()
+            )));
+        }
     };
     for (part, set) in [("train", &split.train), ("test", &split.test)] {
         describe(part, set, output)?;
@@ -258,9 +280,10 @@ fn parse_shape(text: &str) -> Result<[usize; 3], Failure> {
         .map(|part| part.parse().ok().filter(|&n| n > 0))
         .collect();
     let shape: Option<[usize; 3]> = parts.and_then(|parts| parts.try_into().ok());
+    let shape = shape.filter(|[channels, ..]| [1, 3].contains(channels));
     let shape = shape.ok_or_else(|| {
         Failure::usage(format!(
-            "--shape {text} is no shape; write channels, height and width, e.g. 3x224x224"
+            "--shape {text} is no shape; write channels (1 or 3), height and width, e.g. 3x224x224"
         ))
     })?;
     let values = shape

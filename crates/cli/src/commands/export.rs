@@ -125,16 +125,19 @@ fn skinny(
         .map(|(_, tensor)| 4 * tensor.data.len() as u64)
         .sum();
     let size = file.len() as u64;
+    let preprocess = source::preprocess_bytes(&source.model.preprocess);
     output.object(&json!({
-        "file": path, "file_bytes": size, "dense_bytes": dense, "values": options.values.name(),
+        "file": path, "file_bytes": size, "preprocess_bytes": preprocess,
+        "dense_bytes": dense, "values": options.values.name(),
         "verified": agreement.as_ref().map(Agreement::json),
     }))?;
     output.text(&format!(
-        "{}: {} (÷ {:.1}), values {}",
+        "{}: {} (÷ {:.1}), values {}{}",
         path.display(),
-        bytes(size),
-        dense as f64 / size as f64,
-        options.values.name()
+        bytes(size - preprocess),
+        dense as f64 / (size - preprocess) as f64,
+        options.values.name(),
+        output::prepares(preprocess)
     ))?;
     match agreement {
         Some(agreement) => output.text(&agreement.text()),

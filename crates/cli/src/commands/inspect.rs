@@ -139,9 +139,7 @@ impl Totals {
     fn of(model: &Model, rows: &[Row]) -> Totals {
         let weights = || rows.iter().filter(|row| row.is_weight);
         let parameters = rows.iter().map(|row| row.index + row.values).sum();
-        let preprocess = (model.preprocess().tensors().iter())
-            .map(|(_, tensor)| 4 * tensor.data.len())
-            .sum();
+        let preprocess = source::preprocess_bytes(model.preprocess()) as usize;
         let file = model.bytes().len();
         Totals {
             file,

@@ -6,18 +6,19 @@ use skinny::train::softmax;
 
 use crate::arguments::PredictArguments;
 use crate::commands::classifier::Classifier;
-use crate::commands::env::default_threads;
+use crate::commands::env::threads;
 use crate::commands::source;
 use crate::failure::Failure;
 use crate::output::{Output, note};
 
 /// Classifies each picture on its own; one that cannot be read does not keep the others from being classified.
 pub fn predict(arguments: &PredictArguments, output: Output) -> Result<(), Failure> {
+    let threads = threads(arguments.threads)?;
     let source = source::open(&arguments.run, arguments.weights, None)?;
     let input = source.model.network.input;
     let mut classifier = match source::is_skinny(&arguments.run) {
-        true => Classifier::of_file(&source.model, default_threads(), arguments.int8)?,
-        false => Classifier::of_run(source.model, 1, default_threads(), arguments.int8)?,
+        true => Classifier::of_file(&source.model, threads, arguments.int8)?,
+        false => Classifier::of_run(source.model, 1, threads, arguments.int8)?,
     };
     let preprocess = classifier.preprocess().clone();
     let mut logits = Vec::new();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use skinny::data::DataRoots;
 use skinny::model::{PackOptions, pack};
 use skinny::network::{Tensors, write_atomically};
-use skinny::sparsity::Method;
+use skinny::sparsity::{Budget, Method};
 use skinny::train::{
     DENSITIES, Engine, JobOptions, Material, Predictions, Recipe, Resolved, RunFolder, Sensitivity,
     SlimSearch, Summary, Trained, nonzeros,
@@ -24,7 +24,7 @@ use crate::commands::sensitivity::{measure, with_budget};
 use crate::commands::source::{self, Source};
 use crate::commands::train::{quoted, resolved_hash, stop_flag};
 use crate::failure::Failure;
-use crate::output::{Output, bytes, note, percent, table, thousands};
+use crate::output::{self, Output, bytes, note, percent, table, thousands};
 use crate::progress::Display;
 use crate::report::plots::chart::{Axis, Chart, Range, Style, format};
 use crate::report::plots::{Anchor, Canvas, ink};
@@ -56,6 +56,14 @@ pub fn slim(arguments: &SlimArguments, output: Output) -> Result<(), Failure> {
     if recipe.data.validation == 0 {
         return Err(Failure::usage(
             "the recipe holds no pictures out, and the test set must not choose; train the network with some held out, as --set data.validation=5000, and give that run",
+        ));
+    }
+    if arguments.budget == BudgetChoice::Recipe
+        && recipe.sparsity.method == Method::Iht
+        && recipe.sparsity.budget == Some(Budget::PerLayer)
+    {
+        return Err(Failure::usage(
+            "the recipe gives each layer a density of its own, which no search changes; leave --budget recipe out",
         ));
     }
     source::refuse_learned(&arguments.run, &recipe)?;
@@ -223,11 +231,14 @@ impl Session<'_> {
                 own.floor = self.recipe.sparsity.floor.filter(|_| is_iht);
                 own.budget = match is_iht {
                     true => self.recipe.sparsity.budget,
-                    false => Some(skinny::sparsity::Budget::Erk),
+                    false => Some(Budget::Erk),
                 };
                 own
             }
         };
+        // The density falls to that of the trial, from there at the least.
+        let start = recipe.sparsity.start_density;
+        recipe.sparsity.start_density = start.map(|start| start.max(density));
         recipe
     }
 
@@ -419,8 +430,9 @@ impl Session<'_> {
             "winner": winner.map(|(trial, summary)| json!({
                 "run": trial.run, "density": trial.density, "nonzeros": summary.nonzeros,
                 "validation_error": summary.validation_error, "test_error": summary.test_error,
-                "file": exported.as_ref().map(|(path, _)| path),
-                "file_bytes": exported.as_ref().map(|(_, size)| size),
+                "file": exported.as_ref().map(|file| &file.path),
+                "file_bytes": exported.as_ref().map(|file| file.bytes),
+                "preprocess_bytes": exported.as_ref().map(|file| file.preprocess),
                 "confirmed": confirmed,
             })),
         });
@@ -429,7 +441,7 @@ impl Session<'_> {
         event["event"] = json!("slim");
         event["plots"] = json!(plots);
         self.output.object(&event)?;
-        let (Some((_, summary)), Some((file, size))) = (winner, exported) else {
+        let (Some((_, summary)), Some(file)) = (winner, exported) else {
             return self.output.text(&format!(
                 "\nno smaller network lost at most {} points on the held-out pictures; allow more with --max-error-increase, or train longer with --set train.epochs=N",
                 self.arguments.max_error_increase
@@ -462,7 +474,11 @@ impl Session<'_> {
                 vec![
                     "file".into(),
                     format!("{} as f32", bytes(dense.bytes)),
-                    format!("{} {}", bytes(size), times(dense.bytes as f64, size as f64)),
+                    format!(
+                        "{} {}",
+                        bytes(file.network()),
+                        times(dense.bytes as f64, file.network() as f64)
+                    ),
                 ],
             ])
         ))?;
@@ -472,7 +488,7 @@ impl Session<'_> {
             );
         }
         self.output.text(&format!(
-            "\nthe test set {} it: {} points allowed, {:+.2} found\n\n{}\nnext: skinny inspect {}",
+            "\nthe test set {} it: {} points allowed, {:+.2} found\n\n{}{}\nnext: skinny inspect {}",
             if confirmed == Some(true) {
                 "confirms"
             } else {
@@ -480,8 +496,9 @@ impl Session<'_> {
             },
             self.arguments.max_error_increase,
             100.0 * (summary.test_error - dense.test),
-            file.display(),
-            quoted(&file)
+            file.path.display(),
+            output::prepares(file.preprocess),
+            quoted(&file.path)
         ))
     }
 
@@ -505,7 +522,7 @@ impl Session<'_> {
     }
 
     /// Writes the `.skinny` file of a run, every bit kept.
-    fn export(&self, run: &Path) -> Result<(PathBuf, u64), Failure> {
+    fn export(&self, run: &Path) -> Result<Exported, Failure> {
         let model = RunFolder::open(run)?.unpacked("last")?;
         let packed = pack(&model, &PackOptions::default(), &mut |_| ())?;
         let path = self.out.join(format!("{}.skinny", self.recipe.name));
@@ -515,7 +532,26 @@ impl Session<'_> {
                 source,
             },
         )?;
-        Ok((path, packed.len() as u64))
+        Ok(Exported {
+            path,
+            bytes: packed.len() as u64,
+            preprocess: source::preprocess_bytes(&model.preprocess),
+        })
+    }
+}
+
+/// The file of the winner.
+struct Exported {
+    path: PathBuf,
+    bytes: u64,
+    /// Of those, what prepares pictures.
+    preprocess: u64,
+}
+
+impl Exported {
+    /// Bytes of the network alone.
+    fn network(&self) -> u64 {
+        self.bytes - self.preprocess
     }
 }
 

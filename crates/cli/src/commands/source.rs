@@ -6,10 +6,12 @@ use skinny::data::DataRoots;
 use skinny::interchange::{Options, import_file};
 use skinny::model::{Model, Unpacked};
 use skinny::network::Preprocess;
+use skinny::runtime;
 use skinny::train::{Material, Recipe, RunFolder};
 
 use crate::arguments::Which;
 use crate::failure::Failure;
+use crate::output;
 
 /// A finished network and what it was trained by, if that is known.
 pub struct Source {
@@ -25,6 +27,13 @@ pub struct Source {
 pub fn is_skinny(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension == "skinny")
+}
+
+/// Bytes of what prepares pictures, a whitening matrix; they are in a file, but outside the network's size.
+pub fn preprocess_bytes(preprocess: &Preprocess) -> u64 {
+    (preprocess.tensors().iter())
+        .map(|(_, tensor)| 4 * tensor.data.len() as u64)
+        .sum()
 }
 
 /// Opens what `path` names; `which` chooses among the weights of a run.
@@ -43,8 +52,21 @@ pub fn with_recipe(path: &Path, which: Which, recipe: Option<Recipe>) -> Result<
         )));
     }
     if is_skinny(path) {
+        let file = Model::load(path)?;
+        let bytes = file
+            .parameters()
+            .map(|parameter| 4 * parameter.len() as u64);
+        let (bytes, most) = (bytes.sum::<u64>(), runtime::Options::default().memory);
+        if bytes > most {
+            return Err(Failure::data(format!(
+                "{} has weights of {} once it is unpacked, more than the {} that a file may take; is it from a source that you trust?",
+                path.display(),
+                output::bytes(bytes),
+                output::bytes(most)
+            )));
+        }
         return Ok(Source {
-            model: Model::load(path)?.unpack(),
+            model: file.unpack(),
             recipe,
             knows_preprocess: true,
         });

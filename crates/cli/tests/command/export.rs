@@ -53,6 +53,20 @@ fn what_was_saved_is_exported_and_evaluated() {
     place.write("whitened.toml", whitened);
     let told = run(&["eval", "small.skinny", "--recipe", "whitened.toml"]);
     assert_eq!(told["error"], saved["error"]);
+    // A matrix that whitens pictures is in the file, and no part of the network's size.
+    let short = ["train", "whitened.toml", "--set", "train.epochs=1"];
+    place
+        .run(&[&short[..], &["--out", "white", "--threads", "1"]].concat())
+        .good();
+    let white = run(&["export", "white", "--to", "white.skinny"]);
+    let matrix = 4 * (144 * 144 + 144);
+    assert_eq!(white["preprocess_bytes"], matrix);
+    assert!(white["file_bytes"].as_u64() > Some(matrix));
+    let told = place
+        .run(&["export", "white", "--to", "white.skinny"])
+        .good();
+    assert!(told.out.contains("83.5 kB that prepare"), "{}", told.out);
+    assert!(!told.out.contains("(÷ 0."), "{}", told.out);
     // Weights alone learn from the recipe what is done to pictures.
     let weights = "run/weights/last.safetensors";
     run(&[

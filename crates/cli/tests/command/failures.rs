@@ -187,6 +187,12 @@ fn flags_and_variables_that_would_do_nothing_are_refused() {
     let shape = ["data", "info", "pictures", "--shape", "3x99999x99999"];
     let words = ["3x99999x99999", "values a picture"];
     place.run(&shape).refused(2, &words);
+    let shape = ["data", "info", "pictures", "--shape", "2x8x8"];
+    place.run(&shape).refused(2, &["2x8x8", "1 or 3"]);
+    let shape = ["data", "info", "mnist", "--shape", "1x8x8"];
+    place.run(&shape).refused(2, &["--shape", "mnist"]);
+    let folder = ["data", "info", "folder"];
+    place.run(&folder).refused(2, &["skinny data info PATH"]);
 }
 
 #[test]
@@ -371,6 +377,15 @@ fn data_that_is_not_there_is_refused_with_the_way_to_get_it() {
     // With all the steps that there may be these are too many flips, but not with those that there are.
     let often = "sparsity={method='rigl', density=0.2, regrow_every='1it'}";
     with(&place, &[often]).refused(3, &["mnist", "skinny data fetch mnist"]);
+    // Nor are there so many of so many layers.
+    let layers = [
+        "data.name=cifar10",
+        "network={name='resnet20'}",
+        "data.batch=128",
+        "train.epochs=100",
+        "sparsity={method='rigl', density=0.2, regrow_every='100it'}",
+    ];
+    with(&place, &layers).refused(3, &["cifar10", "skinny data fetch cifar10"]);
     let all = ["plan", "small.toml", "--set", "data.validation=60000"];
     place
         .run(&all)
@@ -379,7 +394,7 @@ fn data_that_is_not_there_is_refused_with_the_way_to_get_it() {
     let told = place.run(&["data", "verify", "mnist"]);
     told.refused(3, &["mnist", "skinny data fetch mnist"]);
     let told = place.run(&["data", "info", "nothing"]);
-    told.refused(3, &["nothing", "glyphs"]);
+    told.refused(3, &["nothing", "glyphs", "no folder of pictures"]);
     let told = place.run(&["data", "fetch", "nothing"]);
     told.refused(3, &["nothing", "mnist"]);
 }
@@ -462,6 +477,35 @@ fn damaged_files_are_refused_by_name() {
     }
     place.write(&packed, whole);
     with(&place, &[]).good();
+}
+
+#[test]
+fn classes_that_are_not_those_of_the_training_are_refused() {
+    let place = Place::new();
+    for class in 0..10u8 {
+        fs::create_dir_all(place.path(&format!("mine/c{class}"))).unwrap();
+        for number in 0..5u8 {
+            image::GrayImage::from_pixel(12, 12, image::Luma([20 * class + number]))
+                .save(place.path(&format!("mine/c{class}/{number}.png")))
+                .unwrap();
+        }
+    }
+    let settings = [
+        "data.name=folder",
+        "data.path='mine'",
+        "data.validation=0",
+        "data.batch=8",
+    ];
+    let settings = settings.map(|setting| ["--set", setting]).concat();
+    place.train("run", &settings).good();
+    place.run(&["eval", "run"]).good();
+    // All others move up by one.
+    fs::rename(place.path("mine/c1"), place.path("mine/other")).unwrap();
+    let told = place.run(&["eval", "run"]);
+    told.refused(2, &["class 1", "\"c2\"", "\"c1\""]);
+    fs::remove_file(place.path("run/summary.json")).unwrap();
+    let told = place.run(&["train", "--resume", "run"]);
+    told.refused(3, &["run/checkpoint", "pictures"]);
 }
 
 #[test]

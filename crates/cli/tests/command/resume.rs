@@ -129,6 +129,19 @@ fn an_interrupt_saves_the_state_and_tells_how_to_go_on() {
 }
 
 #[test]
+fn checkpoints_are_as_rare_as_the_recipe_says() {
+    let place = Place::new();
+    let mut run = Long::start(&place, "rare");
+    run.trains();
+    run.trains();
+    let state = place.path("rare/checkpoint/state.safetensors");
+    let state = String::from_utf8_lossy(&std::fs::read(state).unwrap()).into_owned();
+    assert!(state.contains(r#"\"progress\":{\"step\":0,"#), "{state}");
+    let log = std::fs::read_to_string(place.path("rare/results.csv")).unwrap();
+    assert!(log.lines().count() > 1, "{log}");
+}
+
+#[test]
 fn a_run_that_goes_on_cannot_be_resumed_at_the_same_time() {
     let place = Place::new();
     let mut run = Long::start(&place, "busy");

@@ -364,6 +364,43 @@ fn slim_says_when_there_is_nothing_to_find() {
         "{}",
         told.out
     );
+    // What a recipe says of its own density does not end the search at a larger one.
+    let larger = [
+        "slim",
+        "dense",
+        "--recipe",
+        "small.toml",
+        "--max-error-increase",
+        "0",
+        "--trials",
+        "2",
+        "--start",
+        "0.2",
+        "--set",
+        "train.lr=0.00001",
+        "--set",
+        "sparsity.start_density=0.3",
+        "--out",
+        "larger",
+    ];
+    let told = place.run(&larger).good();
+    assert!(told.out.contains("\n2          0.4 "), "{}", told.out);
+    assert!(!told.out.contains("impossible"), "{}", told.out);
+    let fixed = [
+        "slim",
+        "dense",
+        "--recipe",
+        "small.toml",
+        "--max-error-increase",
+        "1",
+        "--budget",
+        "recipe",
+        "--set",
+        "sparsity.budget=per_layer",
+        "--set",
+        "sparsity.layers={'*'=0.1}",
+    ];
+    place.run(&fixed).refused(2, &["--budget recipe"]);
     place
         .run(&["slim", "dense", "--max-error-increase", "-1"])
         .refused(2, &["--max-error-increase"]);

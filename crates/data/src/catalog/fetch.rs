@@ -156,8 +156,8 @@ pub fn fetch(
         progress,
     };
     let fetched = job.all();
-    if fetched.is_err() {
-        // An empty folder would look like a damaged set; one that is not empty stays.
+    // An empty folder would look like a damaged set; one that is not empty stays, and so does what another process is about to fill.
+    if !matches!(fetched, Ok(()) | Err(CatalogError::Busy { .. })) {
         let _ = fs::remove_dir(&folder);
     }
     fetched.map(|()| folder.clone())
@@ -182,6 +182,10 @@ impl Job<'_> {
     }
 
     fn archive(&mut self, archive: &KnownFile, members: &[Member]) -> Result<(), CatalogError> {
+        // Before the lock: a whole set may lie where nothing can be written.
+        if self.has_all(members) {
+            return Ok(());
+        }
         // Two processes must not write the same members, nor one remove what the other reads.
         let lock = self.dir.join(format!("{}.lock", archive.name));
         let held = File::create(&lock).map_err(|error| CatalogError::write(&lock, 0, error))?;
@@ -195,18 +199,28 @@ impl Job<'_> {
         fetched
     }
 
-    fn members(&mut self, archive: &KnownFile, members: &[Member]) -> Result<(), CatalogError> {
-        if members
+    fn has_all(&mut self, members: &[Member]) -> bool {
+        let all = members
             .iter()
-            .all(|file| member(file, self.folder).is_good())
-        {
+            .all(|file| member(file, self.folder).is_good());
+        if all {
             members
                 .iter()
                 .for_each(|file| (self.progress)(Progress::Present { file: file.name() }));
+        }
+        all
+    }
+
+    fn members(&mut self, archive: &KnownFile, members: &[Member]) -> Result<(), CatalogError> {
+        // Another process may have fetched them since.
+        if self.has_all(members) {
             return Ok(());
         }
         self.file(archive, self.dir)?;
         let path = self.dir.join(archive.name);
+        // Whoever failed meanwhile has removed the empty folder.
+        fs::create_dir_all(self.folder)
+            .map_err(|error| CatalogError::write(self.folder, 0, error))?;
         unpack::unpack(
             &path,
             self.published.folder,

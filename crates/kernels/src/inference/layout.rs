@@ -149,6 +149,27 @@ impl Lines {
 
     /// The layout of the input of `window` for vectors of `lanes` (8 or 16) outputs.
     pub fn new(window: Window, lanes: usize) -> Self {
+        let layout = Self::without_stride(window, lanes);
+        Self {
+            stride: (layout.lines().product::<usize>() | 1) * LINE,
+            ..layout
+        }
+    }
+
+    /// Bytes of one channel in this layout, also where no address reaches them.
+    pub fn channel_bytes(window: Window, lanes: usize) -> u64 {
+        let layout = Self::without_stride(window, lanes);
+        let lines = layout.lines().map(|count| count as u64);
+        (lines.fold(1, u64::saturating_mul)).saturating_mul(4 * LINE as u64)
+    }
+
+    /// What the number of cache lines of a channel is the product of.
+    fn lines(&self) -> impl Iterator<Item = usize> {
+        let [vertical, horizontal] = self.phases;
+        [vertical, horizontal, self.copies, self.rows, self.segments].into_iter()
+    }
+
+    fn without_stride(window: Window, lanes: usize) -> Self {
         let reach = |axis: usize| (window.kernel[axis] - 1) / window.stride[axis];
         let phases = [0, 1].map(|axis| window.stride[axis].min(window.kernel[axis]));
         let columns = lanes.min(pitch(window.output[1], lanes));
@@ -157,7 +178,6 @@ impl Lines {
         let copies = reach(1) / shifts + 1;
         let segments = window.output[1].div_ceil(columns);
         let rows = (window.output[0].div_ceil(together) - 1) * together + 1 + reach(0);
-        let lines = phases[0] * phases[1] * copies * rows * segments;
         Self {
             window,
             columns,
@@ -167,7 +187,7 @@ impl Lines {
             segments,
             rows,
             phases,
-            stride: (lines | 1) * LINE,
+            stride: 0,
         }
     }
 

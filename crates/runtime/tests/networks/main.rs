@@ -283,14 +283,25 @@ fn wrong_inputs_and_weights_are_refused() {
 
 #[test]
 fn a_small_file_that_asks_for_much_memory_is_refused() {
-    for layers in [
+    for (input, layers) in [
         // An activation of 160 GB.
-        "type = \"conv\"\nout = 1\nkernel = 1\npadding = 100000",
+        (
+            "[1, 65536, 1]",
+            "type = \"conv\"\nout = 1\nkernel = 1\npadding = 100000",
+        ),
         // Rows of scratch of 256 GB.
-        "type = \"maxpool\"\nkernel = 1\nstride = [1, 1048576]",
+        (
+            "[1, 65536, 1]",
+            "type = \"maxpool\"\nkernel = 1\nstride = [1, 1048576]",
+        ),
+        // Shifted copies of 17 GB.
+        (
+            "[1, 1, 262144]",
+            "type = \"conv\"\nout = 1\nkernel = [1, 262144]\npadding = [0, 36864]",
+        ),
     ] {
         let text = format!(
-            "name = \"huge\"\ninput = [1, 65536, 1]\n[[layers]]\nname = \"one\"\n{layers}\n[[layers]]\nname = \"all\"\ntype = \"globalpool\"\n"
+            "name = \"huge\"\ninput = {input}\n[[layers]]\nname = \"one\"\n{layers}\n[[layers]]\nname = \"all\"\ntype = \"globalpool\"\n"
         );
         let network = Network::from_toml(&text).expect("the network is right");
         // No address reaches such an activation.

@@ -98,6 +98,11 @@ fn parts(key: &str) -> Option<Vec<String>> {
     }
 }
 
+/// The last part of a dotted key.
+pub(crate) fn last_part(key: &str) -> String {
+    (parts(key).and_then(|mut parts| parts.pop())).unwrap_or_else(|| key.to_string())
+}
+
 /// Reads TOML.
 pub(crate) fn parse(text: &str) -> Result<Table, RecipeError> {
     text.parse()

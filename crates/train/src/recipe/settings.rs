@@ -90,7 +90,7 @@ impl DataSettings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalize {
-    /// Each channel minus its mean, divided by its standard deviation over the training set.
+    /// Each channel minus its mean, divided by its standard deviation: published ones, or those of some training pictures.
     #[default]
     Channel,
     /// Global contrast normalization of each picture.

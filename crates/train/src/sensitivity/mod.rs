@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
-use skinny_data::{Batch, Dataset};
+use skinny_data::Dataset;
 use skinny_network::Role;
 use skinny_sparsity::{Structure, project};
 
-use crate::engine::{Engine, Examples, Outcome, Section};
+use crate::engine::{Engine, Outcome, Section};
 use crate::material::Material;
-use crate::trainer::evaluate;
+use crate::trainer::{evaluate, reestimate};
 use crate::{Recipe, RecipeError, TrainError};
 
 /// The densities at which layers are measured unless others are asked for.
@@ -120,9 +120,9 @@ impl Sensitivity {
             true => Arc::new(all.part(count)),
             false => Arc::clone(all),
         };
-        let mut bench = Bench::new(engine, material, recipe, pictures)?;
+        let mut bench = Bench::new(engine, material, recipe, pictures);
         let before = bench.evaluate()?;
-        let thresholded = bench.thresholded(recipe);
+        let thresholded = bench.thresholded();
         let points = thresholded.len() * densities.len();
         let mut sensitivity = Sensitivity {
             pictures: before.images,
@@ -180,21 +180,19 @@ fn finite(loss: f64) -> f64 {
 struct Bench<'a> {
     engine: &'a mut dyn Engine,
     material: &'a Material,
-    batch: usize,
+    recipe: &'a Recipe,
     pictures: Arc<Dataset>,
     /// BatchNorm's statistics: parameters with their values.
     statistics: Vec<(usize, Vec<f32>)>,
-    /// Training pictures that those are estimated from.
-    batches: Vec<Batch>,
 }
 
 impl<'a> Bench<'a> {
     fn new(
         engine: &'a mut dyn Engine,
         material: &'a Material,
-        recipe: &Recipe,
+        recipe: &'a Recipe,
         pictures: Arc<Dataset>,
-    ) -> Result<Bench<'a>, TrainError> {
+    ) -> Bench<'a> {
         let parameters = engine.graph().parameters.iter().enumerate();
         let is_statistic = |role| matches!(role, Role::RunningMean | Role::RunningVar);
         let indices: Vec<usize> = parameters
@@ -208,24 +206,18 @@ impl<'a> Bench<'a> {
                 (index, values)
             })
             .collect();
-        let count = match statistics.is_empty() {
-            true => 0,
-            false => recipe.train.batchnorm_batches,
-        };
-        let batches = material.measuring_batches(recipe, count)?;
-        Ok(Bench {
+        Bench {
             engine,
             material,
-            batch: recipe.data.batch,
+            recipe,
             pictures,
             statistics,
-            batches,
-        })
+        }
     }
 
     /// Parameters that the recipe may threshold.
-    fn thresholded(&self, recipe: &Recipe) -> Vec<usize> {
-        let exempt = |name: &str| recipe.sparsity.keeps_dense(name);
+    fn thresholded(&self) -> Vec<usize> {
+        let exempt = |name: &str| self.recipe.sparsity.keeps_dense(name);
         let parameters = self.engine.graph().parameters.iter().enumerate();
         parameters
             .filter(|(_, parameter)| parameter.role.thresholded() && !exempt(&parameter.name))
@@ -234,7 +226,12 @@ impl<'a> Bench<'a> {
     }
 
     fn evaluate(&mut self) -> Result<Outcome, TrainError> {
-        evaluate(self.engine, &self.pictures, self.material, self.batch)
+        evaluate(
+            self.engine,
+            &self.pictures,
+            self.material,
+            self.recipe.data.batch,
+        )
     }
 
     /// The outcome with one layer thresholded to its `k` largest weights.
@@ -256,14 +253,11 @@ impl<'a> Bench<'a> {
         let mut thresholded = whole.clone();
         mask.apply(&mut thresholded);
         self.engine.write(Section::Weights, index, &thresholded);
-        for (number, batch) in self.batches.iter().enumerate() {
-            let examples = Examples {
-                images: &batch.images,
-                labels: &batch.labels,
-            };
-            self.engine.reestimate(examples, number);
-        }
-        let outcome = self.evaluate();
+        let reestimated = match self.statistics.is_empty() {
+            true => Ok(()),
+            false => reestimate(self.engine, self.material, self.recipe),
+        };
+        let outcome = reestimated.and_then(|()| self.evaluate());
         self.engine.write(Section::Weights, index, &whole);
         for (statistic, values) in &self.statistics {
             self.engine.write(Section::Weights, *statistic, values);

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 use skinny_data::{Dataset, Pixels, cache_folder};
-use skinny_kernels::{Linear, Threads, transpose};
+use skinny_kernels::{InstructionSet, Linear, Threads, instruction_set, transpose};
 use skinny_network::{Gcn, Preprocess, Tensors, Zca};
 
 use crate::recipe::hex;
@@ -19,6 +19,9 @@ use crate::{RecipeError, TrainError};
 const CHUNK: usize = 512;
 /// The most values of a picture for which a matrix is fitted: it has their square.
 const LARGEST: usize = 64 * 64 * 3;
+
+/// Why a whitening must be kept: the folder of a run names it and does not hold it.
+const NEEDED: &str = "without it the run could not be evaluated";
 
 /// Gives a set's preprocessing GCN and ZCA instead of the statistics of channels: from the cache if they were fitted
 /// to these pictures before, else fitted now, which takes about a minute for CIFAR.
@@ -40,6 +43,21 @@ pub fn attach(set: &Dataset, preprocess: &mut Preprocess) -> Result<(), TrainErr
     zca = match cached(&key) {
         Some(found) if found.mean.len() == values => found,
         _ => {
+            let path = place(&key).ok_or_else(|| {
+                refuse(format!(
+                    "the whitening has nowhere to be kept, and {NEEDED}; set HOME or XDG_CACHE_HOME"
+                ))
+            })?;
+            let unwritable = |error: String| {
+                refuse(format!(
+                    "the whitening cannot be kept in {} ({error}), and {NEEDED}; set XDG_CACHE_HOME to a folder that can be written",
+                    path.display()
+                ))
+            };
+            // Before the work of fitting.
+            path.parent()
+                .map_or(Ok(()), std::fs::create_dir_all)
+                .map_err(|error| unwritable(error.to_string()))?;
             tracing::warn!(
                 "fitting the whitening of \"{}\" to {} pictures; this is done once and takes some minutes at the most",
                 set.name,
@@ -53,8 +71,12 @@ pub fn attach(set: &Dataset, preprocess: &mut Preprocess) -> Result<(), TrainErr
                 ))
             })?;
             fitted.fitted = Some(key.clone());
-            keep(&key, &fitted);
-            fitted
+            let kept = Preprocess {
+                zca: Some(fitted),
+                ..Preprocess::default()
+            };
+            (kept.tensors().save(&path)).map_err(|error| unwritable(error.to_string()))?;
+            kept.zca.expect("it was put there")
         }
     };
     preprocess.mean = Vec::new();
@@ -78,6 +100,10 @@ pub fn prepare(set: &mut Dataset, preprocess: &Preprocess) -> Result<(), TrainEr
     let (Some(gcn), Some(zca)) = (&preprocess.gcn, &preprocess.zca) else {
         return Ok(());
     };
+    // No recipe has both; a file may, and its pictures are then computed one by one.
+    if !preprocess.mean.is_empty() || !preprocess.std.is_empty() {
+        return Ok(());
+    }
     let threads = threads();
     let n = set.picture_len();
     let layer = Linear {
@@ -216,10 +242,12 @@ fn fit(
     }))
 }
 
-/// What a whitening depends on, in hexadecimal.
+/// What the bits of a whitening depend on, in hexadecimal.
 fn fingerprint(set: &Dataset, gcn: &Gcn, zca: &Zca) -> Result<String, TrainError> {
     let mut hasher = Sha256::new();
     hasher.update(b"skinny-zca-1");
+    // Products are fused on all but the least instruction set, which changes bits of the matrix.
+    hasher.update([u8::from(instruction_set() == InstructionSet::Baseline)]);
     for number in [gcn.scale, gcn.eps, zca.regularization] {
         hasher.update(number.to_le_bytes());
     }
@@ -262,22 +290,6 @@ fn cached(key: &str) -> Option<Zca> {
         fitted: Some(key.to_string()),
         ..zca
     })
-}
-
-/// Best effort: what cannot be kept is fitted again.
-fn keep(key: &str, zca: &Zca) {
-    let Some(path) = place(key) else { return };
-    let preprocess = Preprocess {
-        zca: Some(zca.clone()),
-        ..Preprocess::default()
-    };
-    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-    if folder.is_err() || preprocess.tensors().save(&path).is_err() {
-        tracing::warn!(
-            "the whitening cannot be kept in {}; it will be fitted again",
-            path.display()
-        );
-    }
 }
 
 #[cfg(test)]

@@ -233,6 +233,33 @@ fn without_flips_the_trainer_is_a_plain_loop() {
     }
 }
 
+/// With hardly any memory the average is the weights, also where a penalty has made them zero.
+#[test]
+fn the_average_follows_weights_that_a_penalty_shrinks() {
+    let place = Place::new();
+    let sparsity = "method = 'l1', density = 0.2, l1 = 0.1";
+    let recipe = place.recipe("plain", "lr = 0.05, ema = 1e-6", sparsity);
+    let (resolved, material) = material(&place, &recipe);
+    let mut trained = engine(&resolved, 2);
+    let folder = RunFolder::create(Some(&place.path("run")), &resolved).unwrap();
+    // Stops after the first step, long before the threshold.
+    Trainer::start(&resolved, &material, &mut trained, &folder)
+        .unwrap()
+        .run(&mut |_| {}, &AtomicBool::new(true))
+        .unwrap_err();
+    let (mut weights, mut average) = (Vec::new(), Vec::new());
+    let mut zeros = 0;
+    for parameter in 0..resolved.graph.parameters.len() {
+        trained.read(Section::Weights, parameter, &mut weights);
+        trained.read(Section::Average, parameter, &mut average);
+        zeros += weights.iter().filter(|weight| **weight == 0.0).count();
+        for (weight, average) in weights.iter().zip(&average) {
+            assert!((weight - average).abs() < 1e-5, "{weight} {average}");
+        }
+    }
+    assert!(zeros > 10, "{zeros}");
+}
+
 /// A network that learned from shifted pictures is given the statistics of shifted pictures, before it is saved.
 #[test]
 fn statistics_are_estimated_on_augmented_pictures() {

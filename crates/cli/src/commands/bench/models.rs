@@ -13,7 +13,7 @@ use super::{layers, probe};
 use crate::arguments::{BenchArguments, Peer};
 use crate::commands::env;
 use crate::failure::Failure;
-use crate::output::{Output, bytes, table};
+use crate::output::{self, Output, bytes, table};
 
 /// Between two programs: threads of the one that wait for work by spinning have gone to sleep.
 const PAUSE: Duration = Duration::from_millis(60);
@@ -189,6 +189,7 @@ impl<'a> Bench<'a> {
             ("load_ms", loading["load_ms"].clone()),
             ("peak_rss_bytes", loading["peak_rss_bytes"].clone()),
             ("file_bytes", json!(self.subject.file_bytes)),
+            ("preprocess_bytes", json!(self.subject.preprocess_bytes())),
             ("nonzeros", json!(self.subject.nonzeros)),
             ("gflops_dense", json!(dense / 1e9)),
             ("gflops_real", json!(real / 1e9)),
@@ -273,9 +274,11 @@ impl Subject {
     fn text(&self) -> String {
         let weights = self.graph.weight_count();
         let density = 100.0 * self.nonzeros as f64 / weights.max(1) as f64;
-        let file = self
-            .file_bytes
-            .map_or(String::new(), |length| format!(", {}", bytes(length)));
+        let preprocess = self.preprocess_bytes();
+        let file = self.file_bytes.map_or(String::new(), |length| {
+            let network = bytes(length - preprocess);
+            format!(", {network}{}", output::prepares(preprocess))
+        });
         format!("{}: {density:.1} % of the weights{file}", self.name)
     }
 }

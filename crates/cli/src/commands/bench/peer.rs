@@ -21,9 +21,9 @@ pub struct Process {
     pub peer: Peer,
     /// Its version.
     pub version: String,
-    /// Seconds that it took to load the model and run it once.
+    /// Seconds that it took to load the model, once its libraries were there.
     pub load: f64,
-    /// Bytes of its memory then, Python's and its own libraries' included.
+    /// Bytes of its memory at the most so far, Python's and its own libraries' included, and of int8 the quantization.
     pub rss: u64,
     child: Child,
     requests: Option<ChildStdin>,
@@ -67,7 +67,6 @@ impl Process {
         }
         process.version = hello["version"].as_str().unwrap_or_default().to_owned();
         process.load = hello["load"].as_f64().unwrap_or_default();
-        process.rss = hello["rss"].as_u64().unwrap_or_default();
         Ok(process)
     }
 
@@ -86,6 +85,7 @@ impl Process {
         };
         sent.map_err(|error| self.gone(&error.to_string()))?;
         let answer = self.answer()?;
+        self.rss = answer["rss"].as_u64().unwrap_or_default();
         let times = answer["times"].as_array().into_iter().flatten();
         Ok(times.filter_map(Value::as_f64).collect())
     }

@@ -2,8 +2,8 @@
 
 Arguments: the peer (onnxruntime, onnxruntime-int8 or torch), the number of threads, and a folder with model.onnx,
 network.json and weights.safetensors. Reads one JSON object per line: {"batch", "runs", "input", "output"}, where input and
-output are files of f32, and answers with {"times"}: seconds of each run. The first line it writes says
-{"version", "load", "rss"} or {"error"}.
+output are files of f32, and answers with {"times", "rss"}: seconds of each run, and bytes of memory at the most so far. The
+first line it writes says {"version", "load"} or {"error"}: seconds until the model could run, without importing the library.
 """
 import json
 import os
@@ -14,9 +14,7 @@ import time
 peer, threads, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
 
-def onnxruntime(path):
-    import onnxruntime as ort
-
+def onnxruntime_model(ort, path):
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -110,21 +108,25 @@ try:
     with open(os.path.join(folder, "network.json")) as file:
         network = json.load(file)
     if peer == "torch":
+        import safetensors.torch
+        import torch
+
         start = time.perf_counter()
         version, run = torch_model(network)
     else:
         path = os.path.join(folder, "model.onnx")
         if peer == "onnxruntime-int8":
             path = quantized(network["input"])
+        import onnxruntime
+
         start = time.perf_counter()
-        version, run = onnxruntime(path)
-    run(numpy.zeros([1] + network["input"], numpy.float32))
+        version, run = onnxruntime_model(onnxruntime, path)
     load = time.perf_counter() - start
+    run(numpy.zeros([1] + network["input"], numpy.float32))
 except Exception as error:
     print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
     sys.exit(0)
-rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-print(json.dumps({"version": version, "load": load, "rss": rss}), flush=True)
+print(json.dumps({"version": version, "load": load}), flush=True)
 
 for line in sys.stdin:
     request = json.loads(line)
@@ -136,4 +138,5 @@ for line in sys.stdin:
         times.append(time.perf_counter() - start)
     if request.get("output"):
         numpy.ascontiguousarray(result, numpy.float32).tofile(request["output"])
-    print(json.dumps({"times": times}), flush=True)
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(json.dumps({"times": times, "rss": rss}), flush=True)

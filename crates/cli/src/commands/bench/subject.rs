@@ -77,6 +77,11 @@ impl Subject {
         Ok(subject)
     }
 
+    /// Bytes of what prepares pictures; they are in the file, but outside the network's size.
+    pub fn preprocess_bytes(&self) -> u64 {
+        source::preprocess_bytes(&self.model.preprocess)
+    }
+
     /// Weights that are not zero, and what they have to do for one image.
     fn count(&self) -> (u64, u64) {
         let (mut nonzeros, mut macs) = (0, 0);

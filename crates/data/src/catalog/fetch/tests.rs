@@ -200,6 +200,29 @@ fn an_archive_that_is_there_is_unpacked_without_a_network() {
 }
 
 #[test]
+fn a_whole_archive_set_is_left_alone_where_nothing_can_be_written() {
+    let (dir, (set, archive)) = (tempfile::tempdir().unwrap(), archive_set());
+    fs::write(dir.path().join("set.tar.gz"), &archive).unwrap();
+    run(&set, dir.path(), &options(&[])).0.unwrap();
+    // No lock can be made where a folder has its name.
+    fs::create_dir(dir.path().join("set.tar.gz.lock")).unwrap();
+    let (result, events) = run(&set, dir.path(), &options(&[]));
+    result.unwrap();
+    assert_eq!(events, ["present a.bin", "present names.txt"]);
+}
+
+#[test]
+fn who_comes_second_leaves_the_folder_of_the_first() {
+    let (dir, (set, _)) = (tempfile::tempdir().unwrap(), archive_set());
+    fs::create_dir(dir.path().join("set")).unwrap();
+    let first = File::create(dir.path().join("set.tar.gz.lock")).unwrap();
+    first.lock().unwrap();
+    let error = run(&set, dir.path(), &options(&[])).0.unwrap_err();
+    assert!(matches!(error, CatalogError::Busy { .. }), "{error}");
+    assert!(dir.path().join("set").is_dir());
+}
+
+#[test]
 fn a_missing_archive_belongs_beside_the_folder() {
     let (dir, (set, _)) = (tempfile::tempdir().unwrap(), archive_set());
     let (result, _) = run(&set, dir.path(), &options(&[Server::of_files(&[]).url()]));
