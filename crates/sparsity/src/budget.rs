@@ -71,6 +71,15 @@ pub struct LayerBudget {
     pub density: f64,
 }
 
+/// What to do if a layer would keep nothing.
+fn keep_something(budget: Budget) -> &'static str {
+    match budget {
+        Budget::PerLayer => "raise its density under layers or add it to keep_dense",
+        Budget::Erk => "raise the density or add the layer to keep_dense",
+        _ => "raise the density, add the layer to keep_dense or use budget erk",
+    }
+}
+
 /// Why a budget cannot be shared.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum BudgetError {
@@ -106,7 +115,8 @@ pub enum BudgetError {
     NoPatterns,
     /// A layer that would keep nothing.
     #[error(
-        "layer {layer} ({weights} weights) would keep nothing at density {density}: raise the density, add the layer to keep_dense or use budget erk"
+        "layer {layer} ({weights} weights) would keep nothing at density {density}: {}",
+        keep_something(*.budget)
     )]
     KeepsNothing {
         /// Name of the layer.
@@ -115,6 +125,8 @@ pub enum BudgetError {
         weights: usize,
         /// The density of its share.
         density: f64,
+        /// How the density is shared.
+        budget: Budget,
     },
     /// A structure whose tiles are too large to drop any.
     #[error(

@@ -257,6 +257,12 @@ impl Run<'_> {
             if !(start >= density && start <= 1.0) {
                 return Err(SettingsError::StartDensity { start, density });
             }
+            if thresholds == 1 {
+                return Err(SettingsError::Unused {
+                    key: "start_density",
+                    with: format!("{key} = 1"),
+                });
+            }
         }
         Ok(ramp.densities(self.settings.start_density, density, thresholds))
     }
@@ -386,6 +392,16 @@ mod tests {
         assert_eq!(
             starts(&one.plan(timeline(1000, 1)).unwrap()),
             [(0, 1.0), (100, 0.1)]
+        );
+        let started = SparsitySettings {
+            start_density: Some(0.5),
+            ..one
+        };
+        let refused = started.plan(timeline(1000, 1)).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .starts_with("start_density does nothing with thresholds = 1")
         );
     }
 

@@ -152,15 +152,33 @@ impl<'a> Shares<'a> {
             true => ((1.0 - self.density) / (1.0 - last)).min(1.0),
             false => 1.0,
         };
-        Ok(self.each(|layer| {
+        let density = |layer: &LayerShape| {
             // The most specific pattern, the first in the alphabet among equals.
             let letters = |pattern: &str| pattern.len() - pattern.matches('*').count();
             let fitting = patterns.iter().filter(|(p, _)| matches(p, &layer.name));
             let best = fitting.rev().max_by_key(|(pattern, _)| letters(pattern));
-            best.map_or(self.density, |(_, &density)| {
-                1.0 - progress * (1.0 - density)
-            })
-        }))
+            match best {
+                // 1 − (1 − density) may be another number.
+                Some((_, &density)) if progress == 1.0 => density,
+                Some((_, &density)) => 1.0 - progress * (1.0 - density),
+                None => self.density,
+            }
+        };
+        let kept = self.each(density);
+        let empty = kept.iter().position(|k| *k == 0);
+        match empty.map(|index| &self.layers[self.thresholded[index]]) {
+            Some(layer) => Err(self.keeps_nothing(layer, density(layer))),
+            None => Ok(kept),
+        }
+    }
+
+    fn keeps_nothing(&self, layer: &LayerShape, density: f64) -> BudgetError {
+        BudgetError::KeepsNothing {
+            layer: layer.name.clone(),
+            weights: layer.weights(),
+            density,
+            budget: self.settings.budget(),
+        }
     }
 
     fn erk(&self) -> Vec<usize> {
@@ -247,11 +265,7 @@ impl<'a> Shares<'a> {
             .map(|(layer, k)| {
                 let (name, weights) = (layer.name.clone(), layer.weights());
                 match k {
-                    0 => Err(BudgetError::KeepsNothing {
-                        layer: name,
-                        weights,
-                        density: self.density,
-                    }),
+                    0 => Err(self.keeps_nothing(layer, self.density)),
                     _ => Ok(LayerBudget {
                         name,
                         weights,
@@ -485,6 +499,14 @@ mod tests {
             (
                 error(&pattern("fc*", f64::NAN), 0.1, None),
                 "density of layers \"fc*\" NaN is outside",
+            ),
+            (
+                error(&pattern("conv1*", 0.0005), 0.1, None),
+                "would keep nothing at density 0.0005: raise its density under layers",
+            ),
+            (
+                error(&settings(Budget::Erk, 1e-5), 1e-5, None),
+                "raise the density or add the layer to keep_dense",
             ),
             (error(&global, 0.1, None), "pass their scores"),
             (

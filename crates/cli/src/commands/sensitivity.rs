@@ -22,6 +22,17 @@ use crate::report::plots::chart::{Axis, Chart, Range, Style, format};
 use crate::report::plots::{Canvas, ink};
 use crate::report::{write_drawings, write_whole};
 
+/// Refuses a structure that leaves nothing to search.
+pub fn refuse_fixed(recipe: &Recipe) -> Result<(), Failure> {
+    let structure = recipe.sparsity.structure;
+    match structure.fixed_density() {
+        None => Ok(()),
+        Some(_) => Err(Failure::usage(format!(
+            "structure {structure} keeps the same share of every layer, so there is nothing to find out; give a recipe with sparsity.structure = \"unstructured\" (--recipe)"
+        ))),
+    }
+}
+
 /// Measures a network layer by layer.
 pub fn sensitivity(arguments: &SensitivityArguments, output: Output) -> Result<(), Failure> {
     let threads = threads(arguments.threads)?;
@@ -38,6 +49,7 @@ pub fn sensitivity(arguments: &SensitivityArguments, output: Output) -> Result<(
         arguments.recipe.as_deref(),
     )?;
     let recipe = source.recipe()?.clone();
+    refuse_fixed(&recipe)?;
     source::refuse_learned(&arguments.run, &recipe)?;
     let stop = stop_flag()?;
     let found = measure(

@@ -20,7 +20,7 @@ use skinny::train::{
 use crate::arguments::{BudgetChoice, SlimArguments, Which};
 use crate::commands::env::{environment, threads};
 use crate::commands::finish::finish;
-use crate::commands::sensitivity::{measure, with_budget};
+use crate::commands::sensitivity::{measure, refuse_fixed, with_budget};
 use crate::commands::source::{self, Source};
 use crate::commands::train::{quoted, resolved_hash, stop_flag};
 use crate::failure::Failure;
@@ -58,6 +58,7 @@ pub fn slim(arguments: &SlimArguments, output: Output) -> Result<(), Failure> {
             "the recipe holds no pictures out, and the test set must not choose; train the network with some held out, as --set data.validation=5000, and give that run",
         ));
     }
+    refuse_fixed(&recipe)?;
     if arguments.budget == BudgetChoice::Recipe
         && recipe.sparsity.method == Method::Iht
         && recipe.sparsity.budget == Some(Budget::PerLayer)

@@ -28,6 +28,8 @@ const BANDS_MAX: usize = 5;
 /// Groups that differ in their density only.
 struct Series<'a> {
     style: Style,
+    /// Whether another series has its colour: a dash tells it from that, or a ring.
+    again: bool,
     /// From the least density.
     groups: Vec<&'a Group>,
     has_band: bool,
@@ -87,33 +89,45 @@ fn series(comparison: &Comparison) -> Vec<Series<'_>> {
             None => series.push((name, vec![group])),
         }
     }
-    let mut next = 0;
+    let (mut next, mut baselines, mut owns) = (0, 0, 0);
     let few = series.len() <= BANDS_MAX;
     (series.into_iter())
         .map(|(name, mut groups)| {
             groups.sort_by(|a, b| a.density.total_cmp(&b.density));
             let is_baseline = groups.iter().all(|group| group.is_baseline);
             let own = name.split(", ").any(|part| part == "iht");
-            let (ink, dashed) = match (is_baseline, own) {
-                (true, _) => (ink::DENSE, true),
-                (_, true) => (ink::KEPT, false),
-                _ => {
-                    next += 1;
-                    (COLOURS[(next - 1) % COLOURS.len()], false)
-                }
+            // The first of a kind has the colour of the kind.
+            let of_its_own = match (is_baseline, own) {
+                (true, _) => (take(&mut baselines) == 0).then_some(ink::DENSE),
+                (_, true) => (take(&mut owns) == 0).then_some(ink::KEPT),
+                _ => None,
             };
+            let (ink, again) = of_its_own.map_or_else(
+                || {
+                    let number = take(&mut next);
+                    (COLOURS[number % COLOURS.len()], number >= COLOURS.len())
+                },
+                |ink| (ink, false),
+            );
             Series {
                 style: Style {
                     name,
                     ink,
-                    dashed,
+                    dashed: is_baseline || again,
                     bold: own && !is_baseline,
                 },
+                again,
                 groups,
                 has_band: few || own || is_baseline,
             }
         })
         .collect()
+}
+
+/// Counts one more, and says how many there were before.
+fn take(count: &mut usize) -> usize {
+    *count += 1;
+    *count - 1
 }
 
 fn styles(series: &[Series<'_>]) -> Vec<Style> {
@@ -176,10 +190,18 @@ fn against_density(comparison: &Comparison, series: &[Series<'_>]) -> Option<Can
                 Some((group.density, low, high))
             })
             .collect();
-        match (is_level(groups), &band[..]) {
-            (true, _) => {}
-            (false, &[(density, low, high)]) => chart.whisker(density, (low, high), style.ink),
-            (false, _) => chart.band(&band, style.ink, if style.bold { 0.22 } else { 0.08 }),
+        // Those of one density have no course between them.
+        let rises = band.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        match is_level(groups) {
+            true => {}
+            false if rises && band.len() > 1 => {
+                chart.band(&band, style.ink, if style.bold { 0.22 } else { 0.08 });
+            }
+            false => {
+                for (density, low, high) in band {
+                    chart.whisker(density, (low, high), style.ink);
+                }
+            }
         }
     }
     // What stands out lies above all others, levels below.
@@ -234,8 +256,8 @@ fn pareto(
         "milliseconds"
     };
     let mut styles = styles(series);
-    for style in &mut styles {
-        style.dashed = false;
+    for (style, series) in styles.iter_mut().zip(series) {
+        style.dashed = series.again;
     }
     let mut chart = Chart::new(
         &title(comparison, &format!("What errors cost in {word}")),
@@ -294,7 +316,10 @@ fn pareto(
             }
             let mean = (cost, group.error.mean);
             marks.push(chart.at(mean));
-            chart.curve(&[mean], style);
+            match series.again {
+                true => chart.ring(mean, style),
+                false => chart.curve(&[mean], style),
+            }
         }
     }
     let with_whiskers = |group: &Group| {

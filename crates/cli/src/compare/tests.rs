@@ -10,6 +10,7 @@ use super::pictures::pictures;
 use super::runs::Found;
 use super::statistics::Verdict;
 use super::table::Comparison;
+use crate::report::plots::ink;
 
 /// Writes a run folder: recipe and summary.
 fn run(folder: &Path, sparsity: &str, lr: f64, seed: u64, error: f64) {
@@ -322,6 +323,25 @@ fn the_tables_say_the_same_in_every_form() {
     assert_eq!(json["groups"][2]["difference"]["verdict"], "worse");
     assert_eq!(json["groups"][2]["keys"]["density"], "0.1");
     assert_eq!(json["groups"][0]["seeds"], json!([0, 1, 2]));
+}
+
+#[test]
+fn series_of_one_method_can_be_told_apart() {
+    let folder = study();
+    for seed in 0..3 {
+        let path = |name: &str| folder.path().join(format!("{name}-seed-{seed}"));
+        for (name, density) in [("iht-c", 0.1), ("iht-d", 0.5)] {
+            run(&path(name), &iht(density), 0.2, seed, 0.015);
+        }
+    }
+    let found = read(&[folder.path()]);
+    let comparison = whole(found, &["method", "density", "train.lr"]);
+    for (name, canvas) in pictures(&comparison) {
+        let svg = canvas.svg_file();
+        for ink in [ink::DENSE, ink::KEPT, ink::TRAIN] {
+            assert!(svg.contains(ink), "{name} without {ink}");
+        }
+    }
 }
 
 #[test]

@@ -16,6 +16,18 @@ fn thinned(run: &Run) -> Option<f64> {
     (nonzeros > 0 && nonzeros < weights).then(|| weights as f64 / nonzeros as f64)
 }
 
+/// Whether a run has a dense one to stand beside: by its method, or if that is not known by what it kept.
+fn is_skinny(run: &Run) -> bool {
+    let method = (run.summary.as_ref()).and_then(|summary| summary.method.as_deref());
+    thinned(run).is_some() || method.is_some_and(|method| method != "dense")
+}
+
+/// Whether the network is a thinner one than that of its dense twin.
+fn is_thinner(run: &Run) -> bool {
+    let method = (run.summary.as_ref()).and_then(|summary| summary.method.as_deref());
+    method == Some("small_dense")
+}
+
 fn twin(run: &Run) -> Option<&DenseTwin> {
     run.summary.as_ref()?.dense_twin.as_ref()
 }
@@ -25,7 +37,7 @@ pub fn sentence(run: &Run) -> String {
     let test_error = run.summary.as_ref().and_then(|summary| summary.test_error);
     let dense_error = twin(run).and_then(|twin| twin.test_error);
     let error = match (test_error, dense_error) {
-        (Some(error), Some(dense)) if thinned(run).is_some() => {
+        (Some(error), Some(dense)) if is_skinny(run) => {
             format!(
                 "test error {} against {} dense",
                 number::percent(error),
@@ -38,7 +50,12 @@ pub fn sentence(run: &Run) -> String {
     match (thinned(run), run.weights_and_nonzeros()) {
         (Some(factor), _) => format!("{} fewer weights, {error}.", number::factor(factor)),
         (None, Some((weights, _))) => format!(
-            "Dense network of {} weights, {error}.",
+            "{} network of {} weights, {error}.",
+            if is_thinner(run) {
+                "Thinner dense"
+            } else {
+                "Dense"
+            },
             number::count(weights)
         ),
         (None, None) => {
@@ -79,7 +96,7 @@ pub fn against_dense(run: &Run) -> String {
         return String::new();
     };
     let known = |text: Option<String>| text.unwrap_or_else(|| number::NONE.into());
-    let skinny = thinned(run).is_some();
+    let skinny = is_skinny(run);
     let dense_error = if skinny {
         twin(run).and_then(|twin| twin.test_error)
     } else {
@@ -101,24 +118,40 @@ pub fn against_dense(run: &Run) -> String {
             .is_some_and(|(skinny, dense)| skinny <= dense),
         share: None,
     }];
-    if let Some((weights, nonzeros)) = run.weights_and_nonzeros() {
-        rows.push(Row::smaller(
+    let thinner = is_thinner(run);
+    match (run.weights_and_nonzeros(), summary.nonzeros) {
+        // Only its twin knows the network that it is thinner than.
+        (_, Some(nonzeros)) if thinner => {
+            let dense = twin(run).and_then(|twin| twin.nonzeros);
+            rows.push(Row::of(
+                "non-zero parameters",
+                dense,
+                nonzeros,
+                number::count,
+            ));
+        }
+        (Some((weights, nonzeros)), _) => rows.push(Row::smaller(
             "non-zero weights",
             weights,
             nonzeros,
             number::count,
-        ));
+        )),
+        _ => {}
     }
-    let dense_bytes = (twin(run).and_then(|twin| twin.bytes)).or(summary.dense_bytes);
-    match (dense_bytes, summary.packed_bytes) {
-        (Some(dense), Some(packed)) if skinny => {
-            let row = Row::smaller("file", dense, packed, number::bytes);
-            let dense = format!("{} as f32", row.dense);
+    let own_bytes = summary.dense_bytes.filter(|_| !thinner);
+    let dense_bytes = (twin(run).and_then(|twin| twin.bytes)).or(own_bytes);
+    match summary.packed_bytes {
+        Some(packed) if skinny => {
+            let row = Row::of("file", dense_bytes, packed, number::bytes);
+            let dense = match dense_bytes {
+                Some(_) => format!("{} as f32", row.dense),
+                None => row.dense,
+            };
             rows.push(Row { dense, ..row });
         }
         // The one column is of this network.
-        (_, Some(packed)) => rows.push(Row::smaller("file", packed, packed, number::bytes)),
-        _ => {}
+        Some(packed) => rows.push(Row::smaller("file", packed, packed, number::bytes)),
+        None => {}
     }
     let mut html =
         "<table class=\"versus\"><thead><tr><td></td><th scope=\"col\">dense</th>".to_string();
@@ -171,6 +204,21 @@ struct Row {
 }
 
 impl Row {
+    /// The row of a dense value that may not be known.
+    fn of(name: &'static str, dense: Option<u64>, skinny: u64, write: fn(u64) -> String) -> Row {
+        match dense {
+            Some(dense) => Row::smaller(name, dense, skinny, write),
+            None => Row {
+                name,
+                dense: number::NONE.into(),
+                skinny: write(skinny),
+                change: number::NONE.into(),
+                better: false,
+                share: None,
+            },
+        }
+    }
+
     fn smaller(name: &'static str, dense: u64, skinny: u64, write: fn(u64) -> String) -> Row {
         let change = if skinny == 0 {
             number::NONE.into()
@@ -448,6 +496,7 @@ mod tests {
         run.summary.as_mut().unwrap().dense_twin = Some(DenseTwin {
             run: None,
             test_error: Some(0.0074),
+            nonzeros: None,
             bytes: None,
         });
         assert!(
@@ -469,12 +518,59 @@ mod tests {
     #[test]
     fn a_dense_run_is_called_dense_and_compared_with_nothing() {
         let mut run = sample::run();
+        run.summary.as_mut().unwrap().method = Some("dense".into());
         for layer in &mut run.layers {
             layer.k = layer.weights;
             layer.nonzeros = Some(layer.weights);
         }
         assert!(sentence(&run).starts_with("Dense network of 430,500 weights, test error "));
         assert!(!against_dense(&run).contains("skinny"));
+    }
+
+    #[test]
+    fn a_thinner_network_stands_beside_the_one_that_it_is_thinner_than() {
+        let mut run = sample::run();
+        for layer in &mut run.layers {
+            layer.k = layer.weights;
+            layer.nonzeros = Some(layer.weights);
+        }
+        let summary = run.summary.as_mut().unwrap();
+        summary.method = Some("small_dense".into());
+        summary.nonzeros = Some(103_731);
+        let html = against_dense(&run);
+        assert!(
+            html.contains("103,731") && html.contains("skinny"),
+            "{html}"
+        );
+        // Nobody knows the other network.
+        assert!(
+            !html.contains("as f32") && !html.contains("430,500"),
+            "{html}"
+        );
+        run.summary.as_mut().unwrap().dense_twin = Some(DenseTwin {
+            run: None,
+            test_error: Some(0.0074),
+            nonzeros: Some(431_080),
+            bytes: Some(1_724_320),
+        });
+        let html = against_dense(&run);
+        for text in [
+            "431,080",
+            "÷\u{a0}4.2",
+            "0.74\u{a0}%",
+            "1.72\u{a0}MB as f32",
+        ] {
+            assert!(html.contains(text), "{text} in {html}");
+        }
+        let sentence = sentence(&run);
+        assert!(
+            sentence.starts_with("Thinner dense network of 430,500 weights"),
+            "{sentence}"
+        );
+        assert!(
+            sentence.ends_with("against 0.74\u{a0}% dense."),
+            "{sentence}"
+        );
     }
 
     #[test]
@@ -485,6 +581,7 @@ mod tests {
         summary.dense_twin = Some(DenseTwin {
             run: None,
             test_error: Some(0.0074),
+            nonzeros: Some(431_080),
             bytes: Some(1_724_320),
         });
         summary.packed_bytes = Some(174_320);

@@ -164,6 +164,7 @@ pub struct Summary {
 pub struct DenseTwin {
     pub run: Option<String>,
     pub test_error: Option<f64>,
+    pub nonzeros: Option<u64>,
     pub bytes: Option<u64>,
 }
 

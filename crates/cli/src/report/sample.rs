@@ -87,7 +87,7 @@ pub fn write(folder: &Path, sample: &Sample<'_>) {
         "dense_bytes": 4 * (weights + 580), "packed_bytes": 4 * (kept + 580) + kept * 5 / 8,
         "best_epoch": 14, "best_validation_error": 0.0087, "validation_error": 0.0092, "test_error": wrong as f64 / 1e4, "test_loss": 0.0271,
         "seconds": 372.4, "settings_hash": format!("6f1d0c55a4be{:04}", sample.density * 1e3),
-        "dense_twin": sample.twin.map(|run| json!({ "run": run, "test_error": 0.0074, "bytes": 4 * (weights + 580) })),
+        "dense_twin": sample.twin.map(|run| json!({ "run": run, "test_error": 0.0074, "nonzeros": weights + 580, "bytes": 4 * (weights + 580) })),
     });
     file("summary.json", format!("{summary:#}\n"));
     file("mistakes.json", mistakes(&mut random));

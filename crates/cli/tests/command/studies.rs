@@ -401,6 +401,18 @@ fn slim_says_when_there_is_nothing_to_find() {
         "sparsity.layers={'*'=0.1}",
     ];
     place.run(&fixed).refused(2, &["--budget recipe"]);
+    let recipe = fs::read_to_string(place.path("small.toml")).unwrap();
+    let sparsity = recipe.find("sparsity =").unwrap();
+    let pattern = "sparsity = { method = \"iht\", density = 0.5, structure = \"2:4\" }\n";
+    place.write("pattern.toml", format!("{}{pattern}", &recipe[..sparsity]));
+    for command in [
+        &["sensitivity", "dense"][..],
+        &["slim", "dense", "--max-error-increase", "1"],
+    ] {
+        place
+            .run(&[command, &["--recipe", "pattern.toml"]].concat())
+            .refused(2, &["2:4", "sparsity.structure"]);
+    }
     place
         .run(&["slim", "dense", "--max-error-increase", "-1"])
         .refused(2, &["--max-error-increase"]);

@@ -256,6 +256,11 @@ impl Chart {
         }
     }
 
+    /// A point of its own, hollow: for a series whose colour another one has.
+    pub fn ring(&mut self, point: (f64, f64), style: &Style) {
+        self.canvas.ring(self.at(point), 3.6, style.ink);
+    }
+
     /// What lies between the lower and the upper values of `points` (x, low, high).
     pub fn band(&mut self, points: &[(f64, f64, f64)], ink: &str, opacity: f64) {
         if points.len() < 2 {
