@@ -268,6 +268,7 @@ fn picture(found: &Sensitivity, title: &str) -> Canvas {
         name: layer.name.trim_end_matches(".weight").to_string(),
         ink: ink::ORDERED[index * ink::ORDERED.len() / count.max(ink::ORDERED.len())],
         dashed: false,
+        hollow: false,
         bold: false,
     };
     let mut styles: Vec<Style> = found.layers.iter().enumerate().map(style).collect();
@@ -287,6 +288,7 @@ fn picture(found: &Sensitivity, title: &str) -> Canvas {
         name: "whole network".into(),
         ink: ink::DENSE,
         dashed: true,
+        hollow: false,
         bold: false,
     };
     let legend: Vec<Style> = styles.iter().chain([&whole]).cloned().collect();

@@ -612,6 +612,7 @@ fn picture(trials: &[Trial], dense: f64, limit: f64, name: &str) -> Canvas {
         name: name.into(),
         ink,
         dashed,
+        hollow: false,
         bold: false,
     };
     let good = style("good", ink::KEPT, false);

@@ -28,8 +28,6 @@ const BANDS_MAX: usize = 5;
 /// Groups that differ in their density only.
 struct Series<'a> {
     style: Style,
-    /// Whether another series has its colour: a dash tells it from that, or a ring.
-    again: bool,
     /// From the least density.
     groups: Vec<&'a Group>,
     has_band: bool,
@@ -113,10 +111,10 @@ fn series(comparison: &Comparison) -> Vec<Series<'_>> {
                 style: Style {
                     name,
                     ink,
-                    dashed: is_baseline || again,
+                    dashed: is_baseline,
+                    hollow: again,
                     bold: own && !is_baseline,
                 },
-                again,
                 groups,
                 has_band: few || own || is_baseline,
             }
@@ -256,8 +254,8 @@ fn pareto(
         "milliseconds"
     };
     let mut styles = styles(series);
-    for (style, series) in styles.iter_mut().zip(series) {
-        style.dashed = series.again;
+    for style in &mut styles {
+        style.dashed = false;
     }
     let mut chart = Chart::new(
         &title(comparison, &format!("What errors cost in {word}")),
@@ -316,10 +314,7 @@ fn pareto(
             }
             let mean = (cost, group.error.mean);
             marks.push(chart.at(mean));
-            match series.again {
-                true => chart.ring(mean, style),
-                false => chart.curve(&[mean], style),
-            }
+            chart.curve(&[mean], style);
         }
     }
     let with_whiskers = |group: &Group| {

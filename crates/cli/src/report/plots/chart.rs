@@ -116,6 +116,8 @@ pub struct Style {
     pub ink: &'static str,
     /// Whether its line is dashed.
     pub dashed: bool,
+    /// Whether its points are rings: another series has its colour.
+    pub hollow: bool,
     /// Whether it stands out.
     pub bold: bool,
 }
@@ -212,8 +214,10 @@ impl Chart {
                 width,
                 style.dashed,
             );
-            if !style.dashed {
-                chart.canvas.dot((left + 9.0, y), 3.6, style.ink);
+            match (style.hollow, style.dashed) {
+                (true, _) => chart.canvas.ring((left + 9.0, y), 3.6, style.ink),
+                (false, true) => {}
+                (false, false) => chart.canvas.dot((left + 9.0, y), 3.6, style.ink),
             }
             let name = fit(&style.name, SIZE, legend - 52.0);
             let ink = if style.bold { ink::TEXT } else { ink::MUTED };
@@ -250,15 +254,13 @@ impl Chart {
             self.canvas
                 .polyline(mapped.clone(), style.ink, width, style.dashed);
         }
+        let radius = if style.bold { 4.4 } else { 3.4 };
         for point in mapped {
-            self.canvas
-                .dot(point, if style.bold { 4.4 } else { 3.4 }, style.ink);
+            match style.hollow {
+                true => self.canvas.ring(point, radius, style.ink),
+                false => self.canvas.dot(point, radius, style.ink),
+            }
         }
-    }
-
-    /// A point of its own, hollow: for a series whose colour another one has.
-    pub fn ring(&mut self, point: (f64, f64), style: &Style) {
-        self.canvas.ring(self.at(point), 3.6, style.ink);
     }
 
     /// What lies between the lower and the upper values of `points` (x, low, high).
@@ -352,6 +354,7 @@ mod tests {
             name: "a method with a long name".into(),
             ink: ink::TRAIN,
             dashed: false,
+            hollow: false,
             bold: true,
         }];
         let axis = |label, range| Axis {
