@@ -141,6 +141,13 @@ impl<B: AsRef<[u8]>> Model<B> {
         (0..self.stored.len()).map(|index| self.at(index))
     }
 
+    /// Bytes of all parameters as f32, which [`Model::unpack`] takes; a small file may ask for very many.
+    pub fn unpacked_bytes(&self) -> u64 {
+        self.parameters()
+            .map(|parameter| 4 * parameter.len() as u64)
+            .sum()
+    }
+
     /// The parameter of this name, such as `conv1.weight`.
     pub fn parameter(&self, name: &str) -> Option<StoredParameter<'_>> {
         let index = (self.graph.parameters.iter()).position(|p| p.name == name)?;

@@ -127,8 +127,7 @@ impl Model {
     pub fn load_with(path: impl AsRef<Path>, options: &Options) -> Result<Self, RuntimeError> {
         let path = path.as_ref();
         let file = skinny_model::Model::load(path)?;
-        let values: u64 = file.parameters().map(|p| p.len() as u64).sum();
-        options.bounded(&file.graph().name, 4 * values)?;
+        options.bounded(&file.graph().name, file.unpacked_bytes())?;
         let unpacked = file.unpack();
         let mut tuned = Tuned::open(path, file.bytes().len() as u64);
         drop(file);

@@ -140,8 +140,8 @@ pub fn threshold(
 
 /// Lets all weights of a layer train again, which were under `mask`: values and slots follow the policy.
 ///
-/// `decay` is the factor by which saved values have decayed since they were dropped: the product of `1 − rate · decay`,
-/// over `1 − momentum` where there is momentum, over the steps of the sparse phase if [`FlipPolicy::decay_frozen`], else 1.
+/// `decay` is the factor by which saved values have decayed since they were dropped: the product of
+/// `1 − rate · decay / (1 − momentum)` over the steps of the sparse phase if [`FlipPolicy::decay_frozen`], else 1.
 ///
 /// # Panics
 /// If weights, slots, saved values and mask are not of one length.

@@ -11,7 +11,7 @@ use skinny::sparsity::Mask;
 use crate::arguments::Which;
 use crate::commands::source;
 use crate::failure::Failure;
-use crate::output::{Output, bytes, table, thousands};
+use crate::output::{self, Output, bytes, table, thousands};
 
 /// Prints the layers of a file and draws their masks.
 pub fn inspect(file: &Path, plots: Option<&Path>, output: Output) -> Result<(), Failure> {
@@ -181,18 +181,13 @@ impl Totals {
         ]);
         let mut text = table(&cells);
         text += &format!(
-            "\n\nfile: {} (÷ {:.1} of {} dense), {} of it descriptions",
-            bytes(self.file as u64),
+            "\n\nfile: {} (÷ {:.1} of {} dense), {} of it descriptions{}",
+            bytes((self.file - self.preprocess) as u64),
             self.dense as f64 / (self.file - self.preprocess).max(1) as f64,
             bytes(self.dense as u64),
-            bytes(self.header as u64)
+            bytes(self.header as u64),
+            output::prepares(self.preprocess as u64)
         );
-        if self.preprocess > 0 {
-            text += &format!(
-                "\nand {} that prepare pictures, outside the network's size",
-                bytes(self.preprocess as u64)
-            );
-        }
         text
     }
 }

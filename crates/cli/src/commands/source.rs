@@ -53,10 +53,7 @@ pub fn with_recipe(path: &Path, which: Which, recipe: Option<Recipe>) -> Result<
     }
     if is_skinny(path) {
         let file = Model::load(path)?;
-        let bytes = file
-            .parameters()
-            .map(|parameter| 4 * parameter.len() as u64);
-        let (bytes, most) = (bytes.sum::<u64>(), runtime::Options::default().memory);
+        let (bytes, most) = (file.unpacked_bytes(), runtime::Options::default().memory);
         if bytes > most {
             return Err(Failure::data(format!(
                 "{} has weights of {} once it is unpacked, more than the {} that a file may take; is it from a source that you trust?",

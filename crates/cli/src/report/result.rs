@@ -16,16 +16,18 @@ fn thinned(run: &Run) -> Option<f64> {
     (nonzeros > 0 && nonzeros < weights).then(|| weights as f64 / nonzeros as f64)
 }
 
+fn method(run: &Run) -> Option<&str> {
+    run.summary.as_ref()?.method.as_deref()
+}
+
 /// Whether a run has a dense one to stand beside: by its method, or if that is not known by what it kept.
 fn is_skinny(run: &Run) -> bool {
-    let method = (run.summary.as_ref()).and_then(|summary| summary.method.as_deref());
-    thinned(run).is_some() || method.is_some_and(|method| method != "dense")
+    thinned(run).is_some() || method(run).is_some_and(|method| method != "dense")
 }
 
 /// Whether the network is a thinner one than that of its dense twin.
 fn is_thinner(run: &Run) -> bool {
-    let method = (run.summary.as_ref()).and_then(|summary| summary.method.as_deref());
-    method == Some("small_dense")
+    method(run) == Some("small_dense")
 }
 
 fn twin(run: &Run) -> Option<&DenseTwin> {
